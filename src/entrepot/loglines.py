@@ -1,0 +1,20 @@
+"""What a service needs to write to a log group, without knowing who stores it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One log event: `timestamp_ms` since the epoch and its text (at most 256 KiB in UTF-8)."""
+
+    timestamp_ms: int
+    message: str
+
+
+WriteLog: TypeAlias = Callable[[str, str, LogLine], None]
+"""`write_log(log_group_name, log_stream_name, line)`: queue one line; groups and streams are made as needed.
+
+Never blocks and never raises; the queue is bounded and the store counts what it could not take.
+"""

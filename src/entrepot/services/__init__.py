@@ -1,0 +1,1 @@
+"""One package per AWS service, named as botocore names it; each owns its tables and its operations."""
