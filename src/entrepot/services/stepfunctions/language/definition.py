@@ -1,0 +1,268 @@
+"""The state machine as immutable typed values: what `parse` makes and the interpreter walks.
+
+Every path, template and intrinsic call in it is compiled. Nothing here evaluates, waits or knows an execution.
+Source of the names: https://states-language.net/spec.html.
+
+Conventions:
+
+* `next is None` on a state means End (or a terminal state).
+* `input_path`/`output_path`: `$` when absent; None when null in the definition (gives `{}`).
+* `result_path`: `$` when absent; None when null (the result is dropped, the input passes).
+* templates (`parameters`, `result_selector`, `assign` …): None when absent.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import ClassVar
+
+from .choice import Condition
+from .evaluation import Expression, Json, Scope
+from .path import Path, ReferencePath
+from .template import Template
+
+
+class QueryLanguage(Enum):
+    """The language of a state's expressions."""
+
+    JSONPATH = "JSONPath"
+    JSONATA = "JSONata"
+
+
+class Integration(Enum):
+    """What kind of thing a Task's resource is."""
+
+    FUNCTION_ARN = "function"
+    """`arn:aws:lambda:…:function:NAME[:QUALIFIER]`: the result is the function's payload. History: LambdaFunction*."""
+
+    OPTIMIZED = "optimized"
+    """`arn:aws:states:::lambda:invoke` and the like. History: Task*."""
+
+    AWS_SDK = "aws-sdk"
+    """`arn:aws:states:::aws-sdk:SERVICE:ACTION`. History: Task*."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """The Resource of a Task, taken apart.
+
+    `arn:aws:states:::aws-sdk:s3:copyObject`: service "s3", action "copyObject", history's resourceType "aws-sdk:s3".
+    `arn:aws:states:::lambda:invoke`: service "lambda", action "invoke", resourceType "lambda".
+    A function's ARN: service "lambda", action "invoke".
+    """
+
+    arn: str
+    integration: Integration
+    service: str
+    action: str
+
+    @property
+    def resource_type(self) -> str:
+        """`resourceType` of history events: `lambda`, `aws-sdk:s3`."""
+        return f"aws-sdk:{self.service}" if self.integration is Integration.AWS_SDK else self.service
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A number of seconds, written in the definition or found by a path (`TimeoutSeconds`, `TimeoutSecondsPath` …)."""
+
+    value_s: int | None = None
+    path: Path | None = None
+    field: str = ""
+
+    def evaluate(self, scope: Scope) -> int:
+        """Return the seconds. Raises `StatesError` States.Runtime when the path gives no integer in range."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Retrier:
+    """One entry of Retry."""
+
+    error_equals: tuple[str, ...]
+    interval_s: int = 1
+    max_attempts: int = 3
+    backoff_rate: float = 2.0
+    max_delay_s: int | None = None
+    full_jitter: bool = False
+    """JitterStrategy FULL."""
+
+    def delay_s(self, attempt: int) -> float:
+        """Return the seconds to wait before retry number `attempt` (1 is the first retry), without jitter."""
+        delay = float(self.interval_s)
+        ceiling = float(self.max_delay_s) if self.max_delay_s is not None else 31_622_400.0
+        for _ in range(attempt - 1):
+            delay *= self.backoff_rate
+            if delay >= ceiling:
+                return ceiling
+        return min(delay, ceiling)
+
+
+@dataclass(frozen=True, slots=True)
+class Catcher:
+    """One entry of Catch. `{"Error": …, "Cause": …}` is placed by `result_path` in the input."""
+
+    error_equals: tuple[str, ...]
+    next: str
+    result_path: ReferencePath | None
+    assign: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What every state has."""
+
+    type: ClassVar[str] = ""
+
+    name: str
+    input_path: Path | None
+    output_path: Path | None
+    next: str | None = None
+    assign: Template | None = None
+    comment: str | None = None
+    query_language: QueryLanguage = QueryLanguage.JSONPATH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass(State):
+    """Passes its input, its parameters or a fixed result on."""
+
+    type: ClassVar[str] = "Pass"
+
+    parameters: Template | None = None
+    has_result: bool = False
+    result: Json = None
+    result_path: ReferencePath | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(State):
+    """One unit of work."""
+
+    type: ClassVar[str] = "Task"
+
+    resource: Resource
+    parameters: Template | None = None
+    credentials: Template | None = None
+    result_selector: Template | None = None
+    result_path: ReferencePath | None
+    retry: tuple[Retrier, ...] = ()
+    catch: tuple[Catcher, ...] = ()
+    timeout: Seconds | None = None
+    heartbeat: Seconds | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRule:
+    """One entry of Choices."""
+
+    condition: Condition
+    next: str
+    assign: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(State):
+    """The first rule whose condition holds says where to go; `assign` of the state goes with `default`."""
+
+    type: ClassVar[str] = "Choice"
+
+    choices: tuple[ChoiceRule, ...]
+    default: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(State):
+    """Waits for a time: exactly one of the four is set."""
+
+    type: ClassVar[str] = "Wait"
+
+    seconds: int | None = None
+    seconds_path: Path | None = None
+    timestamp_ms: int | None = None
+    timestamp_path: Path | None = None
+
+    def until_ms(self, scope: Scope, entered_at_ms: int) -> int:
+        """Return when the wait ends (ms since the epoch; may be in the past). Raises `StatesError` States.Runtime."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeed(State):
+    """Ends its branch well."""
+
+    type: ClassVar[str] = "Succeed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail(State):
+    """Ends its branch with an error; each of the two texts is fixed or found by an expression."""
+
+    type: ClassVar[str] = "Fail"
+
+    error: str | None = None
+    error_path: Expression | None = None
+    cause: str | None = None
+    cause_path: Expression | None = None
+
+    def evaluate(self, scope: Scope) -> tuple[str | None, str | None]:
+        """Return (error, cause). Raises `StatesError` States.Runtime when an expression gives no string."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A start state and states: the body of a machine, of a Parallel's branch, of a Map's processor."""
+
+    start_at: str
+    states: Mapping[str, State]
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel(State):
+    """Runs all its branches on the same input; the result is the list of their outputs."""
+
+    type: ClassVar[str] = "Parallel"
+
+    branches: tuple[Workflow, ...]
+    parameters: Template | None = None
+    result_selector: Template | None = None
+    result_path: ReferencePath | None
+    retry: tuple[Retrier, ...] = ()
+    catch: tuple[Catcher, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Map(State):
+    """Runs its processor once per item; the result is the list of the outputs in the items' order (mode INLINE)."""
+
+    type: ClassVar[str] = "Map"
+
+    item_processor: Workflow
+    items_path: Path
+    item_selector: Template | None = None
+    """ItemSelector, or the older Parameters: evaluated per item with `$$.Map.Item.{Index,Value}` in the context."""
+    max_concurrency: int = 0
+    max_concurrency_path: Path | None = None
+    result_selector: Template | None = None
+    result_path: ReferencePath | None
+    retry: tuple[Retrier, ...] = ()
+    catch: tuple[Catcher, ...] = ()
+
+    def items(self, scope: Scope) -> list[Json]:
+        """Return the items. Raises `StatesError` States.Runtime when `items_path` gives no list."""
+        raise NotImplementedError
+
+    def concurrency(self, scope: Scope) -> int:
+        """Return how many iterations may run at once; 0 means no limit. Raises `StatesError` States.Runtime."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class StateMachine(Workflow):
+    """A whole definition."""
+
+    timeout_s: int | None = None
+    version: str = "1.0"
+    query_language: QueryLanguage = field(default=QueryLanguage.JSONPATH)
