@@ -1,0 +1,47 @@
+"""The service models: botocore's own, and Entrepot's API (`entrepot/2026-11-01/service-2.json`) in the same form.
+
+Models are loaded at first use, one service at a time, and kept.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+
+FOLDER = str(Path(__file__).parent)
+"""Where the models that botocore does not have live, laid out as botocore's `data` folder."""
+
+SERVICES = (
+    "s3", "dynamodb", "events", "stepfunctions", "lambda", "logs", "sts", "iam", "sns", "sqs", "cloudwatch",
+    "transfer", "entrepot",
+)  # fmt: skip
+"""The services whose requests are understood (by botocore's names); which operations run is decided elsewhere."""
+
+SERVICE_OF_SIGNING_NAME = {
+    "states": "stepfunctions",
+    "monitoring": "cloudwatch",
+    **{name: name for name in SERVICES if name not in ("stepfunctions", "cloudwatch")},
+}
+"""botocore's service name by the service name in a credential scope."""
+
+
+@lru_cache(maxsize=1)
+def _loader() -> Loader:
+    return Loader(extra_search_paths=[FOLDER])
+
+
+@lru_cache(maxsize=len(SERVICES))
+def service_model(service: str) -> ServiceModel:
+    """Return the model of a service; raises botocore's UnknownServiceError for one that has none."""
+    return ServiceModel(_loader().load_service_model(service, "service-2"), service)
+
+
+def session(**options: Any) -> boto3.session.Session:
+    """Return a boto3 session (options as `boto3.Session`'s) that also knows the service `entrepot`."""
+    inner = botocore.session.Session()
+    inner.get_component("data_loader").search_paths.append(FOLDER)
+    return boto3.session.Session(botocore_session=inner, **options)
