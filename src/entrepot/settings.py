@@ -1,0 +1,323 @@
+"""The stack's settings: `stack.toml` plus `ENTREPOT_*` variables, as one typed, frozen tree.
+
+This module owns the shape of the file and where in it an error is; `stack.py` turns the tree into resources. It is the
+only module that reads the environment. An unknown key is an error that names the file and line.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from entrepot.errors import EntrepotError
+
+STACK_FILE = "stack.toml"
+STACK_FILE_LIMIT_BYTES = 1 << 20
+"""A larger `stack.toml` is refused."""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+BucketName = Annotated[str, msgspec.Meta(min_length=3, max_length=63)]
+
+
+class SettingsError(EntrepotError):
+    """A mistake in the stack's files. The text begins with `file:line:` (or `file: $.json.path:`)."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class StackSection(_Section, frozen=True):
+    """`[stack]`: the names under which the resources are known."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")] = "entrepot"
+    account_id: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{12}$")] = "000000000000"
+    region: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,32}$")] = "us-east-1"
+
+
+class ServerSection(_Section, frozen=True):
+    """`[server]`: where it listens. Port 0 means any free port."""
+
+    host: str = "127.0.0.1"
+    sftp_port: Port = 2222
+    api_port: Port = 4566
+    console_port: Port = 8080
+    drain_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 20
+
+
+class StorageSection(_Section, frozen=True):
+    """`[storage]`: where state lives. `crash_at` (tests only) kills the process at a named point of its path."""
+
+    folder: str = "data"
+    crash_at: str = ""
+    collect_interval_s: Annotated[int, msgspec.Meta(ge=1)] = 3600
+
+
+class Bucket(_Section, frozen=True):
+    """`[buckets.NAME]`"""
+
+    versioning: bool = False
+
+
+class Pipeline(_Section, frozen=True):
+    """`[pipelines.NAME]`: files that appear in the source bucket are recorded, with a row in the table."""
+
+    source_bucket: BucketName
+    destination_bucket: BucketName
+    metadata_table: str
+
+
+class Table(_Section, frozen=True):
+    """`[tables.NAME]`: a DynamoDB table with a partition key and maybe a sort key; both strings by default."""
+
+    partition_key: str
+    partition_key_type: Annotated[str, msgspec.Meta(pattern="^[SNB]$")] = "S"
+    sort_key: str | None = None
+    sort_key_type: Annotated[str, msgspec.Meta(pattern="^[SNB]$")] = "S"
+
+
+class Role(_Section, frozen=True):
+    """`[roles.NAME]`: an IAM role whose policy document is the file `policy`."""
+
+    policy: str
+
+
+class HomeDirectoryMapping(_Section, frozen=True):
+    """One entry of a LOGICAL home directory."""
+
+    entry: str
+    target: str
+
+
+class User(_Section, frozen=True):
+    """`[users.NAME]`: an SFTP user, as AWS Transfer defines them."""
+
+    role: str
+    home_directory: str = ""
+    home_directory_mappings: tuple[HomeDirectoryMapping, ...] = ()
+    public_keys: tuple[str, ...] = ()
+    session_policy: str | None = None
+    tags: dict[str, str] = {}
+
+
+class Target(_Section, frozen=True):
+    """`[[rules.NAME.targets]]`: exactly one of `state_machine`, `function`, `log_group`, `arn`."""
+
+    id: str
+    state_machine: str | None = None
+    function: str | None = None
+    log_group: str | None = None
+    arn: str | None = None
+    role: str | None = None
+    input: str | None = None
+    input_path: str | None = None
+    input_paths: dict[str, str] | None = None
+    input_template: str | None = None
+    maximum_retry_attempts: Annotated[int, msgspec.Meta(ge=0, le=185)] | None = None
+    maximum_event_age_s: Annotated[int, msgspec.Meta(ge=60, le=86400)] | None = None
+
+
+class Rule(_Section, frozen=True):
+    """`[rules.NAME]`: an EventBridge rule whose pattern is the file `event_pattern`."""
+
+    event_pattern: str
+    targets: tuple[Target, ...] = ()
+    enabled: bool = True
+    description: str = ""
+
+
+class StateMachine(_Section, frozen=True):
+    """`[state_machines.NAME]`: a state machine whose definition (ASL) is the file `definition`."""
+
+    definition: str
+    role: str
+    type: Annotated[str, msgspec.Meta(pattern="^(STANDARD|EXPRESS)$")] = "STANDARD"
+    log_level: Annotated[str, msgspec.Meta(pattern="^(ALL|ERROR|FATAL|OFF)$")] = "ALL"
+
+
+class Function(_Section, frozen=True):
+    """`[functions.NAME]`: a Lambda function whose code is the folder."""
+
+    folder: str
+    handler: str
+    role: str
+    runtime: str = "python3.11"
+    timeout_s: Annotated[int, msgspec.Meta(ge=1, le=900)] = 3
+    memory_size_mb: Annotated[int, msgspec.Meta(ge=128, le=10240)] = 128
+    environment: dict[str, str] = {}
+    reserved_concurrency: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    minimum_warm: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+
+
+class Settings(_Section, frozen=True):
+    """All of `stack.toml`. `sftp` is the raw section: its keys are the fields of `sftp.SFTPSettings`."""
+
+    stack: StackSection = StackSection()
+    server: ServerSection = ServerSection()
+    storage: StorageSection = StorageSection()
+    sftp: dict[str, Any] = {}
+    buckets: dict[BucketName, Bucket] = {}
+    pipelines: dict[str, Pipeline] = {}
+    tables: dict[str, Table] = {}
+    roles: dict[str, Role] = {}
+    users: dict[str, User] = {}
+    rules: dict[str, Rule] = {}
+    state_machines: dict[str, StateMachine] = {}
+    functions: dict[str, Function] = {}
+
+
+class StackFolder:
+    """A stack's folder and the places in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+
+    @property
+    def stack_file(self) -> Path:
+        return self.folder / STACK_FILE
+
+    def path(self, relative: str) -> Path:
+        """Return a path that is relative to the folder (or absolute, as it is)."""
+        return self.folder / relative
+
+    @property
+    def operator_file(self) -> Path:
+        """The operator's access key, as JSON (mode 0600)."""
+        return self.folder / "keys" / "operator.json"
+
+    @property
+    def secret_file(self) -> Path:
+        """The secret from which access keys and session tokens are derived (mode 0600)."""
+        return self.folder / "keys" / "secret"
+
+    def show(self, path: Path) -> str:
+        """Return the path as the operator wrote it: relative to the folder where it is inside."""
+        return str(path.relative_to(self.folder)) if path.is_relative_to(self.folder) else str(path)
+
+
+def load(folder: StackFolder, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and validate `stack.toml`; raise SettingsError."""
+    path = folder.stack_file
+    try:
+        if path.stat().st_size > STACK_FILE_LIMIT_BYTES:
+            raise SettingsError(f"{path}: larger than {STACK_FILE_LIMIT_BYTES} bytes")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{path}: no such file. Make a stack with `entrepot init {folder.folder}`, or name its folder with -C."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message, _, place = str(error).partition(" (at line ")
+        line = place.partition(",")[0] if place else str(text.count("\n") + 1)
+        raise SettingsError(f"{path.name}:{line}: not TOML: {message}") from error
+    _overlay(tree, os.environ if environment is None else environment)
+    return _convert(tree, path.name, text)
+
+
+def _convert(tree: dict[str, Any], file_name: str, text: str) -> Settings:
+    """Validate section by section, so that an error can name the very entry."""
+
+    def convert(value: Any, shape: Any, *path: str) -> Any:
+        try:
+            return msgspec.convert(value, shape, strict=True)
+        except msgspec.ValidationError as error:
+            raise SettingsError(describe(file_name, text, str(error), list(path))) from error
+
+    shapes = get_type_hints(Settings)
+    sections: dict[str, Any] = {}
+    for name, value in tree.items():
+        shape = shapes.get(name)
+        if shape is None:
+            known = ", ".join(shapes)
+            raise SettingsError(f"{file_name}:{line_of(text, [name])}: unknown section [{name}]; there are: {known}")
+        if get_origin(shape) is dict and name != "sftp" and isinstance(value, dict):
+            key_shape, entry_shape = get_args(shape)
+            sections[name] = {
+                convert(key, key_shape, name, key): convert(entry, entry_shape, name, key)
+                for key, entry in value.items()
+            }
+        else:
+            sections[name] = convert(value, shape, name)
+    return Settings(**sections)
+
+
+_OVERRIDABLE: Mapping[str, type[_Section] | None] = {
+    "STACK": StackSection,
+    "SERVER": ServerSection,
+    "STORAGE": StorageSection,
+    "SFTP": None,
+}
+
+
+def _overlay(tree: dict[str, Any], environment: Mapping[str, str]) -> None:
+    """Put `ENTREPOT_SECTION_KEY` variables over the file's values."""
+    for variable, value in sorted(environment.items()):
+        if not variable.startswith("ENTREPOT_"):
+            continue
+        section, _, key = variable.removeprefix("ENTREPOT_").partition("_")
+        if section not in _OVERRIDABLE or not key:
+            raise SettingsError(
+                f"{variable}: no such setting. Variables are ENTREPOT_<SECTION>_<KEY> with a section of "
+                f"{', '.join(sorted(_OVERRIDABLE))}."
+            )
+        key = key.lower()
+        struct = _OVERRIDABLE[section]
+        if struct is not None and key not in struct.__struct_fields__:
+            raise SettingsError(f"{variable}: [{section.lower()}] has no key {key!r}.")
+        tree.setdefault(section.lower(), {})[key] = _scalar(value)
+
+
+def _scalar(value: str) -> str | int | bool:
+    if value in ("true", "false"):
+        return value == "true"
+    return int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) and not re.fullmatch(r"0[0-9]+", value) else value
+
+
+def describe(file_name: str, text: str, error: str, above: list[str]) -> str:
+    """Return `file:line: what is wrong` for a msgspec error such as "… unknown field `x` - at `$.server`"."""
+    message, _, location = error.partition(" - at `")
+    path = above + [part for part in re.split(r"[.\[\]]+", location.rstrip("`").removeprefix("$")) if part]
+    section = ".".join(path)
+    if match := re.search(r"unknown field `([^`]+)`", message):
+        path.append(match.group(1))
+        message = f"unknown key {match.group(1)!r}"
+    elif match := re.search(r"missing required field `([^`]+)`", message):
+        message = f"the key {match.group(1)!r} is missing"
+    return f"{file_name}:{line_of(text, path)}: {message} in [{section}]"
+
+
+def line_of(text: str, path: list[str]) -> int:
+    """Return the 1-based line of a TOML key; the nearest table above it when the key is not written out.
+
+    The TOML parser of the standard library keeps no positions, so this looks for headers and keys as text. A `...` in
+    the path (msgspec's name for any key of a mapping) matches whatever comes.
+    """
+    lines = text.splitlines()
+    best, best_depth = 1, 0
+    header: tuple[str, ...] = ()
+    names = [part for part in path if not part.isdigit()]
+    for number, line in enumerate(lines, 1):
+        stripped = line.strip()
+        if match := re.match(r"^\[{1,2}\s*([^\]#]+?)\s*\]{1,2}", stripped):
+            header = tuple(part.strip().strip("\"'") for part in match.group(1).split("."))
+            place = header
+        elif match := re.match(r"^([A-Za-z0-9_\"'.-]+)\s*=", stripped):
+            place = (*header, *(part.strip("\"'") for part in match.group(1).split(".")))
+        else:
+            continue
+        depth = 0
+        for mine, wanted in zip(place, names, strict=False):
+            if wanted not in ("...", mine):
+                break
+            depth += 1
+        if depth > best_depth and depth >= len(place):
+            best, best_depth = number, depth
+    return best
