@@ -1,0 +1,45 @@
+# Needs Python 3.11 or newer with venv, make, and the OpenSSH client.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo run test check crash power-cut bench clean
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+install: $(STAMP) ## create or update .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)   ## upload real files over SFTP, see them delivered, stop
+	$(BIN)/python examples/demo.py
+
+run: $(STAMP)    ## run ./my-stack (made when missing)
+	@test -e my-stack || $(BIN)/entrepot init my-stack
+	$(BIN)/entrepot up my-stack
+
+test: $(STAMP)   ## every test, the short crash run included
+	$(BIN)/pytest
+
+check: $(STAMP)  ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+crash: $(STAMP)  ## 300 rounds of kill -9 and reconciliation
+	$(BIN)/python -m tests.crash --rounds 300
+
+power-cut: $(STAMP) ## power cuts on a loop-mounted image (needs root)
+	$(BIN)/python -m tests.crash.power_cut --rounds 30
+
+bench: $(STAMP)  ## measure beside OpenSSH and rclone; writes bench/RESULTS.md
+	$(BIN)/python -m bench
+
+clean:           ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
