@@ -1,0 +1,23 @@
+"""The tables of the log store, which is a file of its own beside the ledger.
+
+Events are clustered by stream and time without a second index: a line costs its text and some 20 bytes. `seq` only
+tells apart two lines of one stream in one millisecond; it grows with arrival.
+"""
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE log_group ("
+        "group_id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at_ms INTEGER NOT NULL, "
+        "retention_days INTEGER)",
+        "CREATE TABLE log_stream ("
+        "stream_id INTEGER PRIMARY KEY, group_id INTEGER NOT NULL REFERENCES log_group, name TEXT NOT NULL, "
+        "created_at_ms INTEGER NOT NULL, first_event_at_ms INTEGER, last_event_at_ms INTEGER, "
+        "last_ingested_at_ms INTEGER, stored_bytes INTEGER NOT NULL DEFAULT 0, UNIQUE (group_id, name))",
+        "CREATE INDEX log_stream_by_time ON log_stream (group_id, last_event_at_ms)",
+        "CREATE TABLE log_event ("
+        "stream_id INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL, seq INTEGER NOT NULL, "
+        "ingested_after_ms INTEGER NOT NULL, message TEXT NOT NULL, "
+        "PRIMARY KEY (stream_id, timestamp_ms, seq)) WITHOUT ROWID",
+    ),
+)
+"""Each entry is one version of the store, applied once and in order; SQLite's `user_version` counts them."""
