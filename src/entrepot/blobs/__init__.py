@@ -74,7 +74,10 @@ class BlobStore(Protocol):
         ...
 
     async def resume(self, parked: str, *, md5: bool = False) -> BlobWriter:
-        """Return a writer that goes on with parked content; raise FileNotFoundError when it is gone."""
+        """Return a writer that goes on with parked content; raise FileNotFoundError when it is gone.
+
+        The parked content belongs to the writer from then on: park it again, or it is gone with `abort`.
+        """
         ...
 
     async def read(self, blob_id: str, offset_bytes: int, length_bytes: int) -> bytes:
@@ -87,6 +90,22 @@ class BlobStore(Protocol):
 
     async def concatenate(self, blobs: list[Blob]) -> Blob:
         """Return one blob with the contents of several, in order (multipart uploads); sources stay."""
+        ...
+
+    def exists(self, blob_id: str) -> bool:
+        """Return whether the content is there. Quick: the transaction that names a blob asks."""
+        ...
+
+    async def remove(self, blob_id: str) -> None:
+        """Delete the content; fine when it is gone already. Readers that began before may finish."""
+        ...
+
+    def list_ids(self, *, older_than_ms: int) -> AsyncIterator[list[str]]:
+        """Yield the ids of all content that was finished before a time, in batches."""
+        ...
+
+    async def sweep(self) -> int:
+        """Delete unfinished content of processes that died and parked content that expired; return how many."""
         ...
 
     async def close(self) -> None:
