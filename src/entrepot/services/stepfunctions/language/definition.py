@@ -11,15 +11,20 @@ Conventions:
 * templates (`parameters`, `result_selector`, `assign` …): None when absent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
 from .choice import Condition
-from .evaluation import Expression, Json, Scope
+from .evaluation import ALL, DATA_LIMIT_EXCEEDED, RUNTIME, TASK_FAILED, TIMEOUT, Expression, Json, Scope, StatesError
+from .json_text import dumps
 from .path import Path, ReferencePath
 from .template import Template
+from .timestamps import timestamp_ms
+
+MAX_SECONDS = 99_999_999
+"""The greatest number of seconds in any field, as AWS has it."""
 
 
 class QueryLanguage(Enum):
@@ -72,7 +77,9 @@ class Seconds:
 
     def evaluate(self, scope: Scope) -> int:
         """Return the seconds. Raises `StatesError` States.Runtime when the path gives no integer in range."""
-        raise NotImplementedError
+        if self.path is None:
+            return self.value_s or 0
+        return _integer_at(self.path, scope, lowest=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,14 @@ class Wait(State):
 
     def until_ms(self, scope: Scope, entered_at_ms: int) -> int:
         """Return when the wait ends (ms since the epoch; may be in the past). Raises `StatesError` States.Runtime."""
-        raise NotImplementedError
+        if self.seconds is not None:
+            return entered_at_ms + self.seconds * 1_000
+        if self.timestamp_ms is not None:
+            return self.timestamp_ms
+        if self.seconds_path is not None:
+            return entered_at_ms + _wait_seconds(self.seconds_path, scope) * 1_000
+        assert self.timestamp_path is not None
+        return _wait_timestamp_ms(self.timestamp_path, scope)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,7 +221,9 @@ class Fail(State):
 
     def evaluate(self, scope: Scope) -> tuple[str | None, str | None]:
         """Return (error, cause). Raises `StatesError` States.Runtime when an expression gives no string."""
-        raise NotImplementedError
+        error = self.error if self.error_path is None else _text_at(self.error_path, "ErrorPath", scope)
+        cause = self.cause if self.cause_path is None else _text_at(self.cause_path, "CausePath", scope)
+        return error, cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +268,18 @@ class Map(State):
 
     def items(self, scope: Scope) -> list[Json]:
         """Return the items. Raises `StatesError` States.Runtime when `items_path` gives no list."""
-        raise NotImplementedError
+        items = self.items_path.evaluate(scope)
+        if not isinstance(items, list):
+            text = self.items_path.text
+            shown_path = text[1:] if self.items_path.root == "$$" else text
+            raise StatesError(RUNTIME, f'Reference path "{shown_path}" must point to array.')
+        return items
 
     def concurrency(self, scope: Scope) -> int:
         """Return how many iterations may run at once; 0 means no limit. Raises `StatesError` States.Runtime."""
-        raise NotImplementedError
+        if self.max_concurrency_path is None:
+            return self.max_concurrency
+        return _integer_at(self.max_concurrency_path, scope, lowest=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,3 +289,75 @@ class StateMachine(Workflow):
     timeout_s: int | None = None
     version: str = "1.0"
     query_language: QueryLanguage = field(default=QueryLanguage.JSONPATH)
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield every Task, those inside Parallel and Map included (to check that each resource can be served)."""
+        pending: list[Workflow] = [self]
+        while pending:
+            for state in pending.pop().states.values():
+                if isinstance(state, Task):
+                    yield state
+                elif isinstance(state, Parallel):
+                    pending.extend(state.branches)
+                elif isinstance(state, Map):
+                    pending.append(state.item_processor)
+
+
+def error_matches(error_equals: tuple[str, ...], error: str) -> bool:
+    """Whether a retrier or catcher with these names takes `error`.
+
+    States.ALL takes everything but States.DataLimitExceeded and States.Runtime; States.TaskFailed everything but
+    States.Timeout and those two (https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html).
+    """
+    if error in error_equals:
+        return True
+    if error in (DATA_LIMIT_EXCEEDED, RUNTIME):
+        return False
+    return ALL in error_equals or (TASK_FAILED in error_equals and error != TIMEOUT)
+
+
+def _integer_at(path: Path, scope: Scope, lowest: int) -> int:
+    """Return the integer at a path (MaxConcurrencyPath, TimeoutSecondsPath, HeartbeatSecondsPath)."""
+    value = path.evaluate(scope)
+    if type(value) is not int or value > MAX_SECONDS:
+        text = value if isinstance(value, str) else dumps(value)
+        raise StatesError(
+            RUNTIME,
+            f'The {path.field} field refers to value "{text}" which is not a valid integer: {path.text}',
+        )
+    if value < lowest:
+        name = path.field.removesuffix("Path")
+        raise StatesError(RUNTIME, f"{name} cannot be {'negative' if lowest == 0 else 'less than 1'}.")
+    return value
+
+
+def _wait_seconds(path: Path, scope: Scope) -> int:
+    value = path.evaluate(scope)
+    text = value if isinstance(value, str) else dumps(value)
+    if type(value) is not int:
+        raise StatesError(RUNTIME, f"The SecondsPath parameter cannot be parsed as a long value: {path.text} == {text}")
+    if not 0 <= value <= MAX_SECONDS:
+        raise StatesError(RUNTIME, f"The SecondsPath parameter references an invalid value: {path.text} == {text}")
+    return value
+
+
+def _wait_timestamp_ms(path: Path, scope: Scope) -> int:
+    value = path.evaluate(scope)
+    at_ms = timestamp_ms(value) if isinstance(value, str) else None
+    if at_ms is None:
+        text = value if isinstance(value, str) else dumps(value)
+        raise StatesError(
+            RUNTIME,
+            "The TimestampPath parameter does not reference a valid ISO-8601 extended offset date-time format string: "
+            f"{path.text} == {text}",
+        )
+    return at_ms
+
+
+def _text_at(expression: Expression, field_name: str, scope: Scope) -> str:
+    value = expression.evaluate(scope)
+    if not isinstance(value, str):
+        raise StatesError(
+            RUNTIME, f"The {field_name} field '{expression.text}' must refer to a string, but was: {dumps(value)}"
+        )
+    return value

@@ -7,9 +7,12 @@ Language reserves, and AWS's text for the cause. This module must not know state
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from . import json_text
+
 RUNTIME = "States.Runtime"
 PARAMETER_PATH_FAILURE = "States.ParameterPathFailure"
 RESULT_PATH_MATCH_FAILURE = "States.ResultPathMatchFailure"
+REFERENCE_PATH_CONFLICT = "States.ReferencePathConflict"
 INTRINSIC_FAILURE = "States.IntrinsicFailure"
 NO_CHOICE_MATCHED = "States.NoChoiceMatched"
 QUERY_EVALUATION_ERROR = "States.QueryEvaluationError"
@@ -23,6 +26,9 @@ ALL = "States.ALL"
 EXCEED_TOLERATED_FAILURE_THRESHOLD = "States.ExceedToleratedFailureThreshold"
 ITEM_READER_FAILED = "States.ItemReaderFailed"
 RESULT_WRITER_FAILED = "States.ResultWriterFailed"
+
+MAX_SHOWN_CHARACTERS = 8_192
+"""How much of a value an error's cause shows. AWS cuts causes at 32,768 characters."""
 
 # JSON as Python's json module gives it: dict, list, str, int, float, bool, None.
 # Values are shared, never copied: nobody may change a value that came out of an evaluation.
@@ -72,3 +78,9 @@ class Expression(Protocol):
     def evaluate(self, scope: Scope) -> Json:
         """Return the value. Raises `StatesError`."""
         ...
+
+
+def shown(value: Json) -> str:
+    """Return `value` as JSON for an error's cause, cut at a bound."""
+    text = json_text.dumps(dict(value) if isinstance(value, Mapping) else value)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "..."
