@@ -109,7 +109,9 @@ class Stack:
 
     def entrepot(self, *arguments: str, expect: int = 0) -> str:
         """Run a command of the CLI for this stack; return what it printed."""
-        run = subprocess.run([*ENTREPOT, *arguments, "-C", str(self.folder)], capture_output=True, text=True, timeout=60)
+        run = subprocess.run(
+            [*ENTREPOT, *arguments, "-C", str(self.folder)], capture_output=True, text=True, timeout=60
+        )
         assert run.returncode == expect, f"exit code {run.returncode}\n{run.stdout}\n{run.stderr}"
         return run.stdout if expect == 0 else run.stdout + run.stderr
 

@@ -3,7 +3,7 @@
 This is plain AWS Lambda code: it runs unchanged on AWS.
 """
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import boto3
 
@@ -12,7 +12,7 @@ table = boto3.resource("dynamodb").Table("FileTransferMetadata")
 
 
 def now():
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def lambda_handler(event, context):

@@ -1,0 +1,20 @@
+"""The short crash run: the same rounds as `make crash`, a few of them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.rounds import Rounds
+
+
+@pytest.mark.timeout(300)
+def test_no_promise_breaks_when_the_server_is_killed(tmp_path: Path) -> None:
+    lines: list[str] = []
+    rounds = Rounds(tmp_path / "stack", seed=20_26, report=lines.append)
+    try:
+        rounds.run(8)
+    finally:
+        if rounds.stack.process is not None:
+            rounds.stack.kill()
+    assert len(lines) == 8
+    assert len(rounds.book.acknowledged) > 8, "the rounds uploaded next to nothing"
