@@ -1,0 +1,64 @@
+"""Deliveries that failed for good, with the reason, until somebody delivers them again or drops them."""
+
+from dataclasses import dataclass
+
+from entrepot.database import Reader, Transaction
+from entrepot.errors import AwsError
+from entrepot.services.events.delivery import Queued
+
+LIST_LIMIT = 1000
+"""Dead letters that one call returns."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One delivery that was given up. `tries` counts all of them."""
+
+    dead_letter_id: int
+    failed_at_ms: int
+    bus_name: str
+    rule_name: str
+    target_id: str
+    target_arn: str
+    attempt: int
+    tries: int
+    error_code: str
+    error_message: str
+    event_id: str
+    event_text: str
+
+
+_COLUMNS = "failed_at_ms, bus_name, rule_name, target_id, target_arn, attempt, tries, error_code, error_message, event_id, event"
+
+
+def bury(tx: Transaction, queued: Queued, target_arn: str, error: AwsError, at_ms: int) -> None:
+    """Keep a delivery that is given up."""
+    tx.execute(
+        f"INSERT INTO events_dead_letter ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        (
+            at_ms, queued.bus_name, queued.rule_name, queued.target_id, target_arn, queued.attempt, queued.tries + 1,
+            error.code, error.message, queued.event_id, queued.event_text,
+        ),
+    )  # fmt: skip
+
+
+def list_dead_letters(reader: Reader, *, after_id: int = 0, limit: int = LIST_LIMIT) -> list[DeadLetter]:
+    """Return dead letters, oldest first, from the one after `after_id`."""
+    rows = reader.all(
+        f"SELECT dead_letter_id, {_COLUMNS} FROM events_dead_letter WHERE dead_letter_id > ? "  # noqa: S608
+        "ORDER BY dead_letter_id LIMIT ?",
+        (after_id, min(limit, LIST_LIMIT)),
+    )
+    return [DeadLetter(*row) for row in rows]
+
+
+def take(tx: Transaction, dead_letter_id: int) -> DeadLetter | None:
+    """Remove a dead letter and return it; None when there is none."""
+    row = tx.one(
+        f"SELECT dead_letter_id, {_COLUMNS} FROM events_dead_letter WHERE dead_letter_id = ?",  # noqa: S608
+        (dead_letter_id,),
+    )
+    if row is None:
+        return None
+    tx.execute("DELETE FROM events_dead_letter WHERE dead_letter_id = ?", (dead_letter_id,))
+    return DeadLetter(*row)

@@ -1,0 +1,418 @@
+"""The edge: EventBridge's operations in the shape of botocore's model `events`."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from entrepot import clock, ids
+from entrepot.database import Reader, Transaction
+from entrepot.errors import AwsError
+from entrepot.operations import (
+    Call,
+    Operation,
+    Permission,
+    Permissions,
+    ReadOperation,
+    Request,
+    Response,
+    WriteOperation,
+)
+from entrepot.services.events import input as inputs
+from entrepot.services.events import targets as destinations
+from entrepot.services.events.errors import LimitExceededError, ResourceNotFoundError, ValidationError
+from entrepot.services.events.leaf import finite
+from entrepot.services.events.pattern import EventPattern, EventTooDeepError, normalised
+from entrepot.services.events.rules import (
+    DEFAULT_BUS,
+    RULES_LIMIT,
+    TARGETS_LIMIT,
+    Rule,
+    require_bus,
+    target_of,
+)
+from entrepot.services.events.service import Events
+
+PATTERN_LIMIT = 4096
+"""Characters of an event pattern."""
+
+PUT_EVENTS_ENTRIES_LIMIT = 10
+PUT_EVENTS_SIZE_LIMIT = 1_048_576
+"""Bytes of one PutEvents request, counted as AWS counts them. Source:
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html"""
+
+TARGETS_OF_ONE_CALL_LIMIT = 100
+PAGE_LIMIT = 100
+
+_NAME = re.compile(r"[.\-_A-Za-z0-9]{1,64}")
+_ENVELOPE = ("id", "account", "source", "time", "region", "resources", "detail-type")
+
+
+def operations(events: Events) -> list[Operation]:
+    """Return the operations of `events`."""
+    on_rule, on_bus, on_any = _on_rule(events), _on_bus(events), _on_any(events)
+
+    def read(
+        name: str, permissions: Permissions, run: Callable[[Events, Reader, Request, Call], Response]
+    ) -> Operation:
+        return ReadOperation(name, permissions, lambda reader, request, call: run(events, reader, request, call))
+
+    def write(
+        name: str, permissions: Permissions, run: Callable[[Events, Transaction, Request, Call], Response]
+    ) -> Operation:
+        return WriteOperation(name, permissions, lambda tx, request, call: run(events, tx, request, call))
+
+    return [
+        write("PutRule", on_rule("PutRule"), put_rule),
+        write("DeleteRule", on_rule("DeleteRule"), delete_rule),
+        read("DescribeRule", on_rule("DescribeRule"), describe_rule),
+        read("ListRules", on_any("ListRules"), list_rules),
+        write("EnableRule", on_rule("EnableRule"), enable_rule),
+        write("DisableRule", on_rule("DisableRule"), disable_rule),
+        write("PutTargets", on_rule("PutTargets"), put_targets),
+        write("RemoveTargets", on_rule("RemoveTargets"), remove_targets),
+        read("ListTargetsByRule", on_rule("ListTargetsByRule"), list_targets_by_rule),
+        read("ListRuleNamesByTarget", on_any("ListRuleNamesByTarget"), list_rule_names_by_target),
+        write("PutEvents", _on_entries(events), put_events),
+        read("TestEventPattern", on_any("TestEventPattern"), test_event_pattern),
+        read("DescribeEventBus", on_bus("DescribeEventBus"), describe_event_bus),
+        read("ListEventBuses", on_any("ListEventBuses"), list_event_buses),
+    ]
+
+
+# ── what IAM is asked ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _bus_name(request: Mapping[str, Any], member: str = "EventBusName") -> str:
+    """Return the bus that a request names, by name or ARN."""
+    given = request.get(member) or DEFAULT_BUS
+    return given.rsplit("event-bus/", 1)[-1] if given.startswith("arn:") else given
+
+
+def _on_rule(events: Events) -> Callable[[str], Permissions]:
+    def permissions(action: str) -> Permissions:
+        def of(request: Request) -> list[Permission]:
+            name = request.get("Name") or request.get("Rule") or ""
+            return [Permission(f"events:{action}", events.rules.rule_arn(_bus_name(request), name))]
+
+        return of
+
+    return permissions
+
+
+def _bus_arn(events: Events, bus_name: str) -> str:
+    return events.account.arn("events", f"event-bus/{bus_name}")
+
+
+def _on_bus(events: Events) -> Callable[[str], Permissions]:
+    return lambda action: lambda request: [Permission(f"events:{action}", _bus_arn(events, _bus_name(request, "Name")))]
+
+
+def _on_any(events: Events) -> Callable[[str], Permissions]:
+    return lambda action: lambda request: [Permission(f"events:{action}", "*")]
+
+
+def _on_entries(events: Events) -> Permissions:
+    def of(request: Request) -> list[Permission]:
+        return [
+            Permission(
+                "events:PutEvents",
+                _bus_arn(events, _bus_name(entry)),
+                {"events:source": entry.get("Source", ""), "events:detail-type": entry.get("DetailType", "")},
+            )
+            for entry in request.get("Entries", ())
+        ]
+
+    return of
+
+
+# ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Create or replace a rule."""
+    name, bus_name = request["Name"], _bus_name(request)
+    if not _NAME.fullmatch(name):
+        raise ValidationError(f"1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: "
+                              "Member must satisfy regular expression pattern: [\\.\\-_A-Za-z0-9]+")  # fmt: skip
+    require_bus(tx, bus_name)
+    if request.get("ScheduleExpression"):
+        raise ValidationError("Parameter ScheduleExpression is not supported here yet. Give an EventPattern instead.")
+    pattern = request.get("EventPattern")
+    if not pattern:
+        raise ValidationError("Parameter(s) EventPattern or ScheduleExpression must be specified.")
+    if len(pattern) > PATTERN_LIMIT:
+        raise LimitExceededError(f"The event pattern has more than {PATTERN_LIMIT} characters.")
+    EventPattern.parse(pattern)
+    state = request.get("State") or "ENABLED"
+    if state not in ("ENABLED", "DISABLED"):
+        raise ValidationError(f"State {state} is not supported here; use ENABLED or DISABLED.")
+    count = tx.one("SELECT count(*) FROM events_rule WHERE bus_name = ? AND name <> ?", (bus_name, name))
+    if count is not None and count[0] >= RULES_LIMIT:
+        raise LimitExceededError(f"The requested resource exceeds the maximum number allowed: {RULES_LIMIT} rules.")
+    arn = events.rules.rule_arn(bus_name, name)
+    events.rules.put(
+        tx, Rule(bus_name, name, arn, pattern, state, request.get("Description") or "", request.get("RoleArn") or "")
+    )
+    return {"RuleArn": arn}
+
+
+def delete_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Delete a rule; one that is not there is deleted already, as AWS sees it."""
+    name, bus_name = request["Name"], _bus_name(request)
+    require_bus(tx, bus_name)
+    if events.rules.targets(tx, bus_name, name):
+        raise ValidationError("Rule can't be deleted since it has targets.")
+    events.rules.delete(tx, bus_name, name)
+    return {}
+
+
+def _rule_shape(events: Events, rule: Rule) -> Response:
+    shape = {
+        "Name": rule.name,
+        "Arn": rule.arn,
+        "EventPattern": rule.event_pattern,
+        "State": rule.state,
+        "EventBusName": rule.bus_name,
+    }
+    if rule.description:
+        shape["Description"] = rule.description
+    if rule.role_arn:
+        shape["RoleArn"] = rule.role_arn
+    return shape
+
+
+def describe_rule(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Return one rule."""
+    rule = events.rules.get(reader, _bus_name(request), request["Name"])
+    return {**_rule_shape(events, rule), "CreatedBy": events.account.account_id}
+
+
+def list_rules(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Return rules by name."""
+    bus_name, prefix = _bus_name(request), request.get("NamePrefix") or ""
+    require_bus(reader, bus_name)
+    rules = [rule for rule in events.rules.all(reader, bus_name) if rule.name.startswith(prefix)]
+    page, token = _page([rule.name for rule in rules], request)
+    by_name = {rule.name: rule for rule in rules}
+    return {"Rules": [_rule_shape(events, by_name[name]) for name in page], **token}
+
+
+def enable_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Let a rule match again."""
+    events.rules.set_state(tx, _bus_name(request), request["Name"], "ENABLED")
+    return {}
+
+
+def disable_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Keep a rule from matching; what it matched before is still delivered."""
+    events.rules.set_state(tx, _bus_name(request), request["Name"], "DISABLED")
+    return {}
+
+
+# ── targets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def put_targets(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Add targets to a rule; all of them or, with an error, none."""
+    name, bus_name = request["Rule"], _bus_name(request)
+    events.rules.get(tx, bus_name, name)
+    definitions = request["Targets"]
+    if not 0 < len(definitions) <= TARGETS_OF_ONE_CALL_LIMIT:
+        raise ValidationError(f"Targets must have between 1 and {TARGETS_OF_ONE_CALL_LIMIT} entries.")
+    for definition in definitions:
+        if not _NAME.fullmatch(definition["Id"]):
+            raise ValidationError(
+                f"Target id {definition['Id']!r} must match [.\\-_A-Za-z0-9]+ (at most 64 characters)."
+            )
+        target = target_of(definition)
+        destinations.check(target)
+        inputs.check(target)
+        _check_retry_policy(definition)
+        events.rules.put_target(tx, bus_name, name, target)
+    if len(events.rules.targets(tx, bus_name, name)) > TARGETS_LIMIT:
+        raise LimitExceededError(
+            f"The requested resource exceeds the maximum number allowed: {TARGETS_LIMIT} targets of rule {name}."
+        )
+    return {"FailedEntryCount": 0, "FailedEntries": []}
+
+
+def _check_retry_policy(definition: Mapping[str, Any]) -> None:
+    policy = definition.get("RetryPolicy") or {}
+    if not 0 <= policy.get("MaximumRetryAttempts", 0) <= 185:
+        raise ValidationError("MaximumRetryAttempts must be between 0 and 185.")
+    if not 60 <= policy.get("MaximumEventAgeInSeconds", 60) <= 86_400:
+        raise ValidationError("MaximumEventAgeInSeconds must be between 60 and 86400.")
+
+
+def remove_targets(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Remove targets from a rule; those that are not there are reported."""
+    name, bus_name = request["Rule"], _bus_name(request)
+    events.rules.get(tx, bus_name, name)
+    failed = [
+        {
+            "TargetId": target_id,
+            "ErrorCode": "ResourceNotFoundException",
+            "ErrorMessage": f"Rule {name} does not have a target with the Id {target_id}.",
+        }
+        for target_id in request["Ids"]
+        if not events.rules.remove_target(tx, bus_name, name, target_id)
+    ]
+    return {"FailedEntryCount": len(failed), "FailedEntries": failed}
+
+
+def list_targets_by_rule(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Return the targets of a rule, as they were put."""
+    name, bus_name = request["Rule"], _bus_name(request)
+    events.rules.get(reader, bus_name, name)
+    found = {target.target_id: target for target in events.rules.targets(reader, bus_name, name)}
+    page, token = _page(list(found), request)
+    return {"Targets": [dict(found[target_id].definition) for target_id in page], **token}
+
+
+def list_rule_names_by_target(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Return the names of the rules that deliver to an ARN."""
+    bus_name = _bus_name(request)
+    require_bus(reader, bus_name)
+    page, token = _page(events.rules.names_by_target(reader, bus_name, request["TargetArn"]), request)
+    return {"RuleNames": page, **token}
+
+
+def _page(names: list[str], request: Request) -> tuple[list[str], dict[str, str]]:
+    """Return the names after NextToken, at most Limit, and the token for what follows."""
+    after = request.get("NextToken") or ""
+    rest = [name for name in sorted(names) if name > after]
+    limit = min(request.get("Limit") or PAGE_LIMIT, PAGE_LIMIT)
+    return rest[:limit], {"NextToken": rest[limit - 1]} if len(rest) > limit else {}
+
+
+# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _EntryError(AwsError):
+    """One entry of PutEvents is refused; the others are taken."""
+
+    status = 400
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.entry_code = code
+
+
+def put_events(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
+    """Put up to ten events; each is taken or refused for itself."""
+    entries = request["Entries"]
+    if not 0 < len(entries) <= PUT_EVENTS_ENTRIES_LIMIT:
+        raise ValidationError(
+            f"1 validation error detected: Value at 'entries' failed to satisfy constraint: Member must have length "
+            f"between 1 and {PUT_EVENTS_ENTRIES_LIMIT}"
+        )
+    size_bytes = sum(map(_entry_size_bytes, entries))
+    if size_bytes > PUT_EVENTS_SIZE_LIMIT:
+        raise ValidationError(
+            f"Total size of the entries in the request is over the limit ({size_bytes} > {PUT_EVENTS_SIZE_LIMIT} bytes)."
+        )
+    results: list[dict[str, str]] = []
+    for entry in entries:
+        try:
+            event = _event_of(events, entry)
+            bus_name = _bus_name(entry)
+            if tx.one("SELECT 1 FROM events_bus WHERE name = ?", (bus_name,)) is not None:
+                events.put_event(tx, event, bus_name)
+            # AWS takes an event for a bus that does not exist and drops it.
+            results.append({"EventId": event["id"]})
+        except _EntryError as error:
+            results.append({"ErrorCode": error.entry_code, "ErrorMessage": error.message})
+    return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}
+
+
+def _entry_size_bytes(entry: Mapping[str, Any]) -> int:
+    size_bytes = 14 if entry.get("Time") is not None else 0
+    for member in ("Source", "DetailType", "Detail"):
+        size_bytes += len((entry.get(member) or "").encode("utf-8", "surrogatepass"))
+    return size_bytes + sum(len(resource.encode("utf-8", "surrogatepass")) for resource in entry.get("Resources") or ())
+
+
+def _event_of(events: Events, entry: Mapping[str, Any]) -> dict[str, Any]:
+    for member in ("Source", "DetailType", "Detail"):
+        if not entry.get(member):
+            raise _EntryError(
+                "InvalidArgument", f"Parameter {member} is not valid. Reason: {member} is a required argument."
+            )
+    if entry["Source"].startswith("aws."):
+        raise _EntryError("NotAuthorizedForSourceException", "Not authorized for the source.")
+    at_ms = int(entry["Time"].timestamp() * 1000) if entry.get("Time") is not None else clock.now_ms()
+    event = {
+        "version": "0",
+        "id": ids.random_uuid(),
+        "detail-type": entry["DetailType"],
+        "source": entry["Source"],
+        "account": events.account.account_id,
+        "time": clock.iso(at_ms)[:19] + "Z",
+        "region": events.account.region,
+        "resources": list(entry.get("Resources") or ()),
+        "detail": _detail(entry["Detail"]),
+    }
+    try:
+        normalised(event)
+        inputs.compact(event).encode()
+    except (EventTooDeepError, RecursionError, UnicodeEncodeError):
+        raise _EntryError("MalformedDetail", "Detail is malformed.") from None
+    return event
+
+
+def _detail(text: str) -> dict[str, Any]:
+    try:
+        detail = json.loads(text, parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError):
+        raise _EntryError("MalformedDetail", "Detail is malformed.") from None
+    if not isinstance(detail, dict):
+        raise _EntryError("MalformedDetail", "Detail is malformed.")
+    return detail
+
+
+def test_event_pattern(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Say whether a pattern matches an event."""
+    if len(request["EventPattern"]) > PATTERN_LIMIT:
+        raise LimitExceededError(f"The event pattern has more than {PATTERN_LIMIT} characters.")
+    pattern = EventPattern.parse(request["EventPattern"])
+    try:
+        event = json.loads(request["Event"], parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(f"Parameter Event is not valid. Reason: it is not JSON ({error}).") from None
+    if not isinstance(event, dict):
+        raise ValidationError("Parameter Event is not valid. Reason: Event must be a JSON object.")
+    for member in _ENVELOPE:
+        if member not in event:
+            raise ValidationError(f"Parameter Event is not valid. Reason: the member {member} is missing.")
+    try:
+        return {"Result": pattern.matches(event)}
+    except EventTooDeepError as error:
+        raise ValidationError(f"Parameter Event is not valid. Reason: {error}") from None
+
+
+# ── buses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def describe_event_bus(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Return one bus."""
+    name = _bus_name(request, "Name")
+    row = reader.one("SELECT created_at_ms FROM events_bus WHERE name = ?", (name,))
+    if row is None:
+        raise ResourceNotFoundError(f"Event bus {name} does not exist.")
+    return {"Name": name, "Arn": _bus_arn(events, name), "CreationTime": clock.from_ms(row[0])}
+
+
+def list_event_buses(events: Events, reader: Reader, request: Request, call: Call) -> Response:
+    """Return buses by name."""
+    prefix = request.get("NamePrefix") or ""
+    created = {
+        name: created_at_ms
+        for name, created_at_ms in reader.all("SELECT name, created_at_ms FROM events_bus ORDER BY name LIMIT 1000")
+        if name.startswith(prefix)
+    }
+    page, token = _page(list(created), request)
+    buses = [
+        {"Name": name, "Arn": _bus_arn(events, name), "CreationTime": clock.from_ms(created[name])} for name in page
+    ]
+    return {"EventBuses": buses, **token}

@@ -1,0 +1,94 @@
+"""What a target's ARN stands for: the operation that delivers to it, and that operation's request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from entrepot import arns, ids
+from entrepot.arns import Arn
+from entrepot.services.events.errors import ValidationError
+from entrepot.services.events.rules import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One operation of the gate that delivers an event. `execution_arn` is set for state machines."""
+
+    service: str
+    operation: str
+    request: Mapping[str, Any]
+    execution_arn: str | None = None
+
+
+def execution_name(event_id: str, rule_arn: str, target_id: str, attempt: int) -> str:
+    """Return the name of the execution that an event starts: a function of its arguments, so a replay finds it."""
+    return f"{event_id}_{ids.derived(rule_arn, target_id, str(attempt))[:32]}"
+
+
+def _is_log_group(arn: Arn) -> bool:
+    return arn.service == "logs" and arn.resource.startswith("log-group:")
+
+
+def log_group_name(arn: Arn) -> str:
+    """Return the name in a log group's ARN."""
+    return arn.resource.removeprefix("log-group:").removesuffix(":*")
+
+
+def check(target: Target) -> None:
+    """Raise ValidationError, as PutTargets does, unless events can be delivered to this target."""
+    try:
+        arn = arns.parse(target.arn)
+    except ValueError:
+        raise ValidationError(
+            f"Parameter {target.arn} is not valid. Reason: Provided Arn is not in correct format."
+        ) from None
+    if arn.service == "states" and arn.resource.startswith("stateMachine:"):
+        if not target.role_arn:
+            raise ValidationError(f"RoleArn is required for target {target.arn}.")
+    elif not (arn.service == "lambda" and arn.resource.startswith("function:")) and not _is_log_group(arn):
+        raise ValidationError(
+            f"Parameter {target.arn} is not valid. Reason: targets of {arn.service} are not supported here; a target is "
+            "a state machine, a function or a log group."
+        )
+    for member in ("EcsParameters", "BatchParameters", "KinesisParameters", "SqsParameters", "HttpParameters",
+                   "RunCommandParameters", "RedshiftDataParameters", "SageMakerPipelineParameters",
+                   "AppSyncParameters"):  # fmt: skip
+        if member in target.definition:
+            raise ValidationError(f"{member} is not supported for target {target.target_id}.")
+    if "DeadLetterConfig" in target.definition:
+        raise ValidationError(
+            f"DeadLetterConfig is not supported for target {target.target_id}: what cannot be delivered is kept in the "
+            "dead-letter store of this server."
+        )
+
+
+def invocation(
+    target: Target, *, event_id: str, rule_arn: str, attempt: int, input_text: str, queued_at_ms: int
+) -> Invocation:
+    """Return the operation that delivers `input_text` to the target."""
+    arn = arns.parse(target.arn)
+    if arn.service == "states":
+        name = execution_name(event_id, rule_arn, target.target_id, attempt)
+        machine = arn.resource.removeprefix("stateMachine:").split(":")[0]
+        execution = Arn(arn.partition, arn.service, arn.region, arn.account_id, f"execution:{machine}:{name}")
+        return Invocation(
+            "stepfunctions",
+            "StartExecution",
+            {"stateMachineArn": target.arn, "name": name, "input": input_text},
+            str(execution),
+        )
+    if arn.service == "lambda":
+        return Invocation(
+            "lambda",
+            "Invoke",
+            {"FunctionName": target.arn, "InvocationType": "Event", "Payload": input_text.encode()},
+        )
+    return Invocation(
+        "logs",
+        "PutLogEvents",
+        {
+            "logGroupName": log_group_name(arn),
+            "logStreamName": event_id,
+            "logEvents": [{"timestamp": queued_at_ms, "message": input_text}],
+        },
+    )
