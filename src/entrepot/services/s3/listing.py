@@ -249,3 +249,13 @@ class _Scan:
             else:
                 self._seek("v.key > ?", key)
         self._size = min(self._size * 2, BATCH_LIMIT)
+
+
+def null_sequence(reader: Reader, bucket: str, key: str) -> int | None:
+    """Return the sequence of a key's version "null", None where it has none."""
+    row = reader.one(
+        "SELECT sequence FROM s3_version WHERE bucket_id = ? AND key = ? AND versioned = 0 "
+        "ORDER BY sequence DESC LIMIT 1",
+        (buckets.get(reader, bucket).bucket_id, key),
+    )
+    return None if row is None else int(row[0])

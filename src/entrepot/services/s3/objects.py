@@ -1,5 +1,6 @@
 """What S3 is made of, as values: buckets, versions of objects, and what other rooms hear of their changes."""
 
+import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class Attributes:
         if self.checksums:
             document["c"] = dict(self.checksums)
         if self.part_sizes:
-            document["p"] = list(self.part_sizes)
+            document["p"] = [[size, len(list(run))] for size, run in itertools.groupby(self.part_sizes)]
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False) if document else None
 
     @staticmethod
@@ -68,7 +69,7 @@ class Attributes:
             document.get("h", {}),
             document.get("g", {}),
             document.get("c", {}),
-            tuple(document.get("p", ())),
+            tuple(size for size, count in document.get("p", ()) for _ in range(count)),
         )
 
 

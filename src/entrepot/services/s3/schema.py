@@ -51,7 +51,9 @@ MIGRATIONS: tuple[Migration, ...] = (
                 bucket_id INTEGER NOT NULL,
                 key TEXT NOT NULL,
                 initiated_at_ms INTEGER NOT NULL,
-                attributes TEXT
+                attributes TEXT,
+                checksum_algorithm TEXT,
+                checksum_type TEXT
             )""",
             "CREATE INDEX s3_upload_key ON s3_upload (bucket_id, key, upload_id)",
             """CREATE TABLE s3_part (
@@ -61,6 +63,7 @@ MIGRATIONS: tuple[Migration, ...] = (
                 size_bytes INTEGER NOT NULL,
                 etag TEXT NOT NULL,
                 modified_at_ms INTEGER NOT NULL,
+                checksum TEXT,
                 PRIMARY KEY (upload_id, number)
             )""",
             "CREATE INDEX s3_part_content ON s3_part (content_id)",

@@ -144,21 +144,23 @@ class Objects:
         reason: str = "PutObject",
         if_none_match: bool = False,
         if_match: str | None = None,
+        content_id: int | None = None,
     ) -> ObjectVersion:
         """Make complete content visible under a key, and say so, in one transaction.
 
-        `etag` defaults to the multipart form of the SHA-256. `attributes` goes before `content_type` and `metadata`.
-        `if_none_match`: only where no object is; `if_match`: only over the object with this ETag. Raises
-        NoSuchBucketError, KeyTooLongError, PreconditionFailedError, or ContentCollectedError when more than the grace
-        period passed since the blob was finished.
+        `content_id` names content that the ledger has already (a part); else `blob` becomes new content. `etag` defaults
+        to the multipart form of the SHA-256. `attributes` goes before `content_type` and `metadata`. `if_none_match`:
+        only where no object is; `if_match`: only over the object with this ETag. Raises NoSuchBucketError,
+        KeyTooLongError, PreconditionFailedError, or ContentCollectedError when the blob waited longer than the grace
+        period.
         """
         check_key(key)
         into = buckets.get(tx, bucket)
         if if_none_match or if_match is not None:
             self.check_conditions(tx, into, key, if_none_match=if_none_match, if_match=if_match)
         sequence = contents.next_sequence(tx)
-        if not contents.add(tx, blob, sequence, self._blob_exists):
-            raise ContentCollectedError(key)
+        if content_id is None:
+            self.add_content(tx, key, blob, sequence)
         if attributes is None:
             attributes = _attributes(content_type, metadata)
         version = ObjectVersion(
@@ -166,7 +168,7 @@ class Objects:
             key=key,
             sequence=sequence,
             versioned=into.versioning == "Enabled",
-            content_id=sequence,
+            content_id=sequence if content_id is None else content_id,
             size_bytes=blob.size_bytes,
             etag=etag if etag is not None else multipart_etag_of(blob.sha256),
             modified_at_ms=(now_ms := clock.now_ms()),
@@ -178,6 +180,11 @@ class Objects:
         )
         self._put(tx, into, version, call, reason, None)
         return version
+
+    def add_content(self, tx: Transaction, key: str, blob: Blob, content_id: int) -> None:
+        """Record a finished blob as content; raise ContentCollectedError when it waited too long."""
+        if not contents.add(tx, blob, content_id, self._blob_exists):
+            raise ContentCollectedError(key)
 
     def check_conditions(
         self, reader: Reader, bucket: Bucket, key: str, *, if_none_match: bool, if_match: str | None
