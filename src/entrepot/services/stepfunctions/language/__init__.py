@@ -5,8 +5,19 @@ Owns the JSONPath flavour of https://states-language.net/spec.html: parsing and 
 execution; it must not import anything of the rest of the package.
 """
 
-from .definition import StateMachine
+from .definition import StateMachine, error_matches
+from .diagnostics import Diagnostic, InvalidDefinition, UnsupportedFeature
 from .evaluation import Scope, StatesError
-from .parse import Diagnostic, InvalidDefinition, UnsupportedFeature, parse
+from .parse import parse, validate
 
-__all__ = ["Diagnostic", "InvalidDefinition", "Scope", "StateMachine", "StatesError", "UnsupportedFeature", "parse"]
+__all__ = [
+    "Diagnostic",
+    "InvalidDefinition",
+    "Scope",
+    "StateMachine",
+    "StatesError",
+    "UnsupportedFeature",
+    "error_matches",
+    "parse",
+    "validate",
+]

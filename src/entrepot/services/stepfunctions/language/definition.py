@@ -306,14 +306,15 @@ class StateMachine(Workflow):
 def error_matches(error_equals: tuple[str, ...], error: str) -> bool:
     """Whether a retrier or catcher with these names takes `error`.
 
-    States.ALL takes everything but States.DataLimitExceeded and States.Runtime; States.TaskFailed everything but
-    States.Timeout and those two (https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html).
+    States.ALL takes everything but States.Runtime (AWS's page says that it does not take States.DataLimitExceeded, but
+    recorded executions show that it does); States.TaskFailed takes everything but States.Timeout and those two.
+    Source: https://docs.aws.amazon.com/step-functions/latest/dg/concepts-error-handling.html.
     """
     if error in error_equals:
         return True
-    if error in (DATA_LIMIT_EXCEEDED, RUNTIME):
+    if error == RUNTIME:
         return False
-    return ALL in error_equals or (TASK_FAILED in error_equals and error != TIMEOUT)
+    return ALL in error_equals or (TASK_FAILED in error_equals and error not in (TIMEOUT, DATA_LIMIT_EXCEEDED))
 
 
 def _integer_at(path: Path, scope: Scope, lowest: int) -> int:

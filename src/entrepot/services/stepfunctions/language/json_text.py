@@ -18,7 +18,12 @@ _DELTA = {"[": 1, "{": 1, "]": -1, "}": -1, '"': 0}
 
 
 class InvalidJson(ValueError):
-    """The text is not JSON, or is beyond the bounds; str() says where and why."""
+    """The text is not JSON, or is beyond the bounds; str() says why, `line` and `column` where (from 1; 0: unknown)."""
+
+    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
 
 
 def _no_constant(text: str) -> NoReturn:
@@ -45,6 +50,8 @@ def loads(text: str, max_depth: int = MAX_DEPTH) -> Any:
         return _decode(text)
     except InvalidJson:
         raise
+    except json.JSONDecodeError as error:
+        raise InvalidJson(error.msg, error.lineno, error.colno) from None
     except (ValueError, RecursionError) as error:
         raise InvalidJson(str(error)) from None
 

@@ -1,0 +1,81 @@
+"""Reads the Resource of a Task: what it names, and whether anything here could serve it.
+
+Source: https://docs.aws.amazon.com/step-functions/latest/dg/integrate-services.html.
+"""
+
+import re
+
+from .definition import Integration, Resource
+from .fields import Fields
+
+MAX_RESOURCE_CHARACTERS = 2_048
+"""The longest Resource that is accepted."""
+
+_FUNCTION = re.compile(
+    r"arn:[a-z0-9-]+:lambda:[a-z0-9-]*:[0-9]*:function:[A-Za-z0-9_.-]{1,140}(?::(?:\$LATEST|[A-Za-z0-9_-]{1,128}))?"
+)
+_ACTIVITY = re.compile(r"arn:[a-z0-9-]+:states:[a-z0-9-]*:[0-9]*:activity:[^\s:]{1,80}")
+_SERVICE = re.compile(
+    r"arn:[a-z0-9-]+:states:[a-z0-9-]*:[0-9]*:(?:(?P<sdk>aws-sdk):)?(?P<service>[A-Za-z0-9-]+):(?P<action>[A-Za-z0-9]+)"
+    r"(?P<pattern>\.sync(?::2)?|\.waitForTaskToken)?"
+)
+
+OPTIMIZED: dict[str, frozenset[str]] = {
+    "lambda": frozenset({"invoke"}),
+    "dynamodb": frozenset({"getItem", "putItem", "updateItem", "deleteItem"}),
+    "events": frozenset({"putEvents"}),
+    "sns": frozenset({"publish"}),
+    "sqs": frozenset({"sendMessage"}),
+    "states": frozenset({"startExecution"}),
+}
+"""The optimised integrations that are checked by name; other services' are refused as not served."""
+
+_NOT_RECOGNISED = (
+    "The resource provided {} is not recognized. The value is not a valid resource ARN, or the resource is not "
+    "available in this region."
+)
+NOTHING = Resource("", Integration.FUNCTION_ARN, "lambda", "invoke")
+
+
+def parse_resource(fields: Fields, express: bool) -> Resource:
+    """Read Resource; problems go to the fields' findings."""
+    text = fields.string("Resource")
+    if not text:
+        if isinstance(fields.source.get("Resource"), str):
+            fields.problem("Resource", "Value is not a valid resource ARN")
+        return NOTHING
+    if len(text) > MAX_RESOURCE_CHARACTERS:
+        fields.problem("Resource", f"A Resource may have {MAX_RESOURCE_CHARACTERS} characters at most")
+        return NOTHING
+    if _FUNCTION.fullmatch(text):
+        return Resource(text, Integration.FUNCTION_ARN, "lambda", "invoke")
+    if ":lambda:" in text and text.startswith("arn:") and ":states:" not in text:
+        fields.problem("Resource", "Value is not a valid resource ARN")
+        return NOTHING
+    if _ACTIVITY.fullmatch(text):
+        fields.findings.refuse("Activity tasks are not supported yet", fields.at("Resource"))
+        return NOTHING
+    service = _SERVICE.fullmatch(text)
+    if service is None:
+        fields.findings.refuse(_NOT_RECOGNISED.format(text), fields.at("Resource"))
+        return NOTHING
+    return _parse_service(fields, text, service, express)
+
+
+def _parse_service(fields: Fields, text: str, match: re.Match[str], express: bool) -> Resource:
+    name, action, pattern = match["service"], match["action"], match["pattern"]
+    if pattern is not None:
+        pattern = ".sync" if pattern.startswith(".sync") else pattern
+        if express:
+            message = f"Express state machine does not support '{pattern}' service integration"
+            fields.problem("Resource", message)
+        fields.findings.refuse(
+            f"The service integration pattern '{pattern}' is not supported yet", fields.at("Resource")
+        )
+    if match["sdk"]:
+        if not action[0].islower():
+            fields.findings.refuse(_NOT_RECOGNISED.format(text), fields.at("Resource"))
+        return Resource(text, Integration.AWS_SDK, name, action)
+    if pattern is None and action not in OPTIMIZED.get(name, ()):
+        fields.findings.refuse(_NOT_RECOGNISED.format(text), fields.at("Resource"))
+    return Resource(text, Integration.OPTIMIZED, name, action)
