@@ -1,0 +1,186 @@
+"""DynamoDB: tables and items of one account, for the operations and for other rooms."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+from entrepot.arns import Account
+from entrepot.database import Database, Reader, Transaction
+from entrepot.errors import StorageError
+from entrepot.services.dynamodb import tables, values
+from entrepot.services.dynamodb.errors import ResourceNotFoundException
+from entrepot.services.dynamodb.items import StaleTableError, read_item, remove_item, write_item
+from entrepot.services.dynamodb.tables import Table, key_of_item, key_of_request
+from entrepot.services.dynamodb.values import Item, check_size, normalise_item
+
+T = TypeVar("T")
+
+OnItemChanged: TypeAlias = Callable[[Transaction, str, Item, Item | None, Item | None], None]
+"""(tx, table_name, key, old, new): an item was put (no `old`), changed or deleted (no `new`), in DynamoDB's JSON."""
+
+Change: TypeAlias = Callable[[Item | None], Item | None]
+"""Old item → new item (None: none). Raises AwsError to refuse."""
+
+SWEEP_ROWS = 500
+"""Rows of deleted tables that one transaction sweeps away."""
+
+SWEEP_INTERVAL_S = 5.0
+"""How often rows of deleted tables are looked for."""
+
+REMEMBERED_TABLES = tables.MAX_TABLES
+"""Definitions that are remembered."""
+
+log = logging.getLogger(__name__)
+
+
+class DynamoDB:
+    """The tables of one account. Items here are DynamoDB's JSON, except where a method says plain values."""
+
+    def __init__(self, database: Database, account: Account, *, on_item_changed: OnItemChanged) -> None:
+        self.account = account
+        self._database = database
+        self._on_item_changed = on_item_changed
+        self._tables: dict[str, Table] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to sweep away the rows of deleted tables."""
+        self._sweeping = asyncio.create_task(self._sweep_forever(), name="dynamodb-sweep")
+
+    async def stop(self) -> None:
+        """Stop sweeping."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
+            self._sweeping = None
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            try:
+                while await self._database.read(tables.any_deleted):
+                    await self._database.write(lambda tx: tables.sweep(tx, SWEEP_ROWS))
+            except StorageError as error:
+                log.warning("The items of a deleted table could not be removed, will try again: %s", error)
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def table_arn(self, table_name: str) -> str:
+        """Return a table's ARN; one that is given stays as it is."""
+        return table_name if table_name.startswith("arn:") else self.account.arn("dynamodb", f"table/{table_name}")
+
+    def table_name(self, name_or_arn: str) -> str:
+        """Return a table's name from what a request calls TableName: the name or the ARN."""
+        prefix = self.account.arn("dynamodb", "table/")
+        return name_or_arn[len(prefix) :] if name_or_arn.startswith(prefix) else name_or_arn
+
+    def table(self, reader: Reader, table_name: str) -> Table:
+        """Return the ledger's definition of a table; raise ResourceNotFoundException."""
+        table = tables.find_table(reader, table_name)
+        if table is None:
+            self._tables.pop(table_name, None)
+            raise ResourceNotFoundException("Requested resource not found")
+        if len(self._tables) >= REMEMBERED_TABLES:
+            self._tables.clear()
+        self._tables[table_name] = table
+        return table
+
+    def on_table(self, reader: Reader, name_or_arn: str, work: Callable[[Table], T]) -> T:
+        """Run `work` with the remembered definition; once more with the ledger's when it says StaleTableError."""
+        table_name = self.table_name(name_or_arn)
+        remembered = self._tables.get(table_name)
+        if remembered is not None:
+            try:
+                return work(remembered)
+            except StaleTableError:
+                pass
+        return work(self.table(reader, table_name))
+
+    # ── items ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def read(self, reader: Reader, table: Table, key: tuple[bytes, bytes]) -> Item | None:
+        """Return an item by its encoded key."""
+        return read_item(reader, table, key)
+
+    def change(
+        self, tx: Transaction, table: Table, key: tuple[bytes, bytes], change: Change
+    ) -> tuple[Item | None, Item | None]:
+        """Replace an item by what `change` makes of it; return (old, new)."""
+        old = read_item(tx, table, key)
+        new = change(old)
+        if new is None:
+            if old is None:
+                return None, None
+            remove_item(tx, table, key, old)
+        elif new != old:
+            write_item(tx, table, key, old, new)
+        else:
+            return old, new
+        shown = new if new is not None else old
+        assert shown is not None
+        names = {name: shown[name] for name in table.key_names}
+        self._on_item_changed(tx, table.table_name, names, old, new)
+        return old, new
+
+    # ── plain Python values, for other rooms ─────────────────────────────────────────────────────────────────────
+
+    def put_item(self, tx: Transaction, table_name: str, item: Mapping[str, Any]) -> None:
+        """Create or replace an item given as plain values. Raises ResourceNotFound, Validation."""
+        normalised, size_bytes = normalise_item(values.to_item(item))
+        check_size(size_bytes)
+        self.on_table(
+            tx, table_name, lambda table: self.change(tx, table, key_of_item(table, normalised), lambda _: normalised)
+        )
+
+    def update_item(
+        self, tx: Transaction, table_name: str, key: Mapping[str, Any], attributes: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Set attributes (plain values; None removes one) of an item, which is created where missing; return it."""
+        normalised_key = normalise_item(values.to_item(key))[0]
+        changed = values.to_item({name: value for name, value in attributes.items() if value is not None})
+        normalised = normalise_item(changed)[0]
+
+        def change(old: Item | None) -> Item:
+            kept = {name: value for name, value in (old or normalised_key).items() if name not in attributes}
+            new, size_bytes = normalise_item({**kept, **normalised})
+            check_size(size_bytes, update=True)
+            return new
+
+        _, new = self.on_table(
+            tx, table_name, lambda table: self.change(tx, table, key_of_request(table, normalised_key), change)
+        )
+        assert new is not None
+        return values.from_item(new)
+
+    def get_item(self, reader: Reader, table_name: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return an item as plain values, or None. Raises ResourceNotFound, Validation."""
+        normalised = normalise_item(values.to_item(key))[0]
+        item = self.on_table(
+            reader, table_name, lambda table: read_item(reader, table, key_of_request(table, normalised))
+        )
+        return None if item is None else values.from_item(item)
+
+    def delete_item(self, tx: Transaction, table_name: str, key: Mapping[str, Any]) -> None:
+        """Delete an item if it is there. Raises ResourceNotFound, Validation."""
+        normalised = normalise_item(values.to_item(key))[0]
+        self.on_table(
+            tx, table_name, lambda table: self.change(tx, table, key_of_request(table, normalised), lambda _: None)
+        )
+
+    def ensure_table(
+        self, tx: Transaction, table_name: str, *, partition_key: str, sort_key: str | None = None
+    ) -> None:
+        """Create a table with string keys, paid per request, unless there is one of that name; for the stack."""
+        if tables.find_table(tx, table_name) is not None:
+            return
+        names = [partition_key] if sort_key is None else [partition_key, sort_key]
+        schema = [
+            {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
+        ]
+        definition = {
+            "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in names],
+            "KeySchema": schema,
+            "BillingMode": "PAY_PER_REQUEST",
+        }
+        tables.create_table(tx, table_name, definition)

@@ -1,0 +1,44 @@
+"""The tables of DynamoDB: definitions, items, and the entries of indexes."""
+
+from entrepot.database import Migration
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(
+        "dynamodb",
+        1,
+        (
+            """CREATE TABLE dynamodb_table (
+                table_name TEXT NOT NULL PRIMARY KEY,
+                table_id INTEGER NOT NULL UNIQUE,
+                revision TEXT NOT NULL,
+                definition TEXT NOT NULL,
+                created_at_ms INTEGER NOT NULL
+            )""",
+            """CREATE TABLE dynamodb_item (
+                table_id INTEGER NOT NULL,
+                partition_key BLOB NOT NULL,
+                sort_key BLOB NOT NULL,
+                body BLOB NOT NULL,
+                PRIMARY KEY (table_id, partition_key, sort_key)
+            )""",
+            """CREATE TABLE dynamodb_index_entry (
+                table_id INTEGER NOT NULL,
+                index_number INTEGER NOT NULL,
+                partition_key BLOB NOT NULL,
+                sort_key BLOB NOT NULL,
+                item_partition_key BLOB NOT NULL,
+                item_sort_key BLOB NOT NULL,
+                PRIMARY KEY (table_id, index_number, partition_key, sort_key, item_partition_key, item_sort_key)
+            )""",
+            "CREATE TABLE dynamodb_deleted_table (table_id INTEGER NOT NULL PRIMARY KEY)",
+            "CREATE TABLE dynamodb_sequence (id INTEGER NOT NULL PRIMARY KEY, table_id INTEGER NOT NULL)",
+            "INSERT INTO dynamodb_sequence (id, table_id) VALUES (1, 0)",
+            """CREATE TABLE dynamodb_request_token (
+                token TEXT NOT NULL PRIMARY KEY,
+                digest TEXT NOT NULL,
+                used_at_ms INTEGER NOT NULL
+            )""",
+            "CREATE INDEX dynamodb_request_token_by_age ON dynamodb_request_token (used_at_ms)",
+        ),
+    ),
+)
