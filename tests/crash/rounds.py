@@ -141,7 +141,7 @@ class Rounds:
 
     def one_round(self) -> None:
         """Start (maybe armed at a point), upload, die, start again, reconcile what this round sent."""
-        point = self.random.choice((*POINTS, *("",) * (len(POINTS) // 2)))
+        point = self._next_point()
         environment = {}
         if point:
             nth = self.random.choice((1, 2, 3, 5, 8, 13, 21, 34))
@@ -163,6 +163,10 @@ class Rounds:
             f"round {self.number}: died {point or 'at random'}; "
             f"{len(self.book.acknowledged)} of {len(self.book.sent)} files acknowledged so far"
         )
+
+    def _next_point(self) -> str:
+        """Return the named point to die at, or "" for a random moment (every third round)."""
+        return self.random.choice((*POINTS, *("",) * (len(POINTS) // 2)))
 
     def _die(self) -> None:
         self.stack.kill()
