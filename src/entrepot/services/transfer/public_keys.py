@@ -71,7 +71,7 @@ def parse_public_key(body: str) -> PublicKey:
         raise InvalidRequestError(f"Unsupported or invalid SSH public key format: {error}") from error
     if key.public_data != data or key.get_algorithm() != key_type:
         raise InvalidRequestError("Unsupported or invalid SSH public key format: the type and the data do not agree.")
-    if key_type == "ssh-rsa" and (bits := _modulus_bits(data)) < RSA_MINIMUM_BITS:
+    if key_type == "ssh-rsa" and (bits := rsa_bits(data)) < RSA_MINIMUM_BITS:
         raise InvalidRequestError(f"An RSA key needs {RSA_MINIMUM_BITS} bits at least; this one has {bits}.")
     return PublicKey(key_type, data, fingerprint_of(data), parts[2] if len(parts) > 2 else "")
 
@@ -81,7 +81,7 @@ def fingerprint_of(data: bytes) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
-def _modulus_bits(data: bytes) -> int:
+def rsa_bits(data: bytes) -> int:
     """Return the size of an RSA key from its wire form: string type, mpint e, mpint n."""
     offset = 0
     field = b""
