@@ -11,20 +11,33 @@ Conventions:
 * templates (`parameters`, `result_selector`, `assign` …): None when absent.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
 from .choice import Condition
-from .evaluation import ALL, DATA_LIMIT_EXCEEDED, RUNTIME, TASK_FAILED, TIMEOUT, Expression, Json, Scope, StatesError
-from .json_text import dumps
+from .evaluation import (
+    ALL,
+    DATA_LIMIT_EXCEEDED,
+    RUNTIME,
+    TASK_FAILED,
+    TIMEOUT,
+    Expression,
+    Json,
+    Scope,
+    StatesError,
+    shown,
+)
 from .path import Path, ReferencePath
 from .template import Template
 from .timestamps import timestamp_ms
 
 MAX_SECONDS = 99_999_999
 """The greatest number of seconds in any field, as AWS has it."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 class QueryLanguage(Enum):
@@ -317,36 +330,47 @@ def error_matches(error_equals: tuple[str, ...], error: str) -> bool:
     return ALL in error_equals or (TASK_FAILED in error_equals and error not in (TIMEOUT, DATA_LIMIT_EXCEEDED))
 
 
+def _integer_of(value: Json) -> int | None:
+    """Return an integer, also where AWS takes its text (recorded: "1" for MaxConcurrencyPath); None for anything else."""
+    if type(value) is int:
+        return value
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    return None
+
+
 def _integer_at(path: Path, scope: Scope, lowest: int) -> int:
     """Return the integer at a path (MaxConcurrencyPath, TimeoutSecondsPath, HeartbeatSecondsPath)."""
     value = path.evaluate(scope)
-    if type(value) is not int or value > MAX_SECONDS:
-        text = value if isinstance(value, str) else dumps(value)
+    number = _integer_of(value)
+    if number is None or number > MAX_SECONDS:
+        text = value if isinstance(value, str) else shown(value)
         raise StatesError(
             RUNTIME,
             f'The {path.field} field refers to value "{text}" which is not a valid integer: {path.text}',
         )
-    if value < lowest:
+    if number < lowest:
         name = path.field.removesuffix("Path")
         raise StatesError(RUNTIME, f"{name} cannot be {'negative' if lowest == 0 else 'less than 1'}.")
-    return value
+    return number
 
 
 def _wait_seconds(path: Path, scope: Scope) -> int:
     value = path.evaluate(scope)
-    text = value if isinstance(value, str) else dumps(value)
-    if type(value) is not int:
+    number = _integer_of(value)
+    text = value if isinstance(value, str) else shown(value)
+    if number is None:
         raise StatesError(RUNTIME, f"The SecondsPath parameter cannot be parsed as a long value: {path.text} == {text}")
-    if not 0 <= value <= MAX_SECONDS:
+    if not 0 <= number <= MAX_SECONDS:
         raise StatesError(RUNTIME, f"The SecondsPath parameter references an invalid value: {path.text} == {text}")
-    return value
+    return number
 
 
 def _wait_timestamp_ms(path: Path, scope: Scope) -> int:
     value = path.evaluate(scope)
     at_ms = timestamp_ms(value) if isinstance(value, str) else None
     if at_ms is None:
-        text = value if isinstance(value, str) else dumps(value)
+        text = value if isinstance(value, str) else shown(value)
         raise StatesError(
             RUNTIME,
             "The TimestampPath parameter does not reference a valid ISO-8601 extended offset date-time format string: "
@@ -359,6 +383,6 @@ def _text_at(expression: Expression, field_name: str, scope: Scope) -> str:
     value = expression.evaluate(scope)
     if not isinstance(value, str):
         raise StatesError(
-            RUNTIME, f"The {field_name} field '{expression.text}' must refer to a string, but was: {dumps(value)}"
+            RUNTIME, f"The {field_name} field '{expression.text}' must refer to a string, but was: {shown(value)}"
         )
     return value

@@ -2,7 +2,8 @@
 
 Definite paths without anything special are a plain run of lookups (the common case costs a fraction of a microsecond);
 the others walk the data step by step with a bound on the nodes they may visit. Semantics are Jayway's, which AWS runs:
-a definite path that finds nothing is an error, an indefinite one gives a list, possibly empty.
+a definite path that finds nothing is an error, an indefinite one gives a list, which is empty where anything on the way is
+missing (recorded AWS executions show that).
 """
 
 import dataclasses
@@ -225,11 +226,8 @@ def _walker(root: str, steps: tuple[Step, ...], definite: bool) -> Callable[[Sco
 
     def read(scope: Scope) -> Json:
         node: Json = scope.data if root == "$" else scope.context if root == "$$" else scope.variables[root]
-        walk = _Walk(node)
-        found = walk.strict(node, steps)
-        if not definite:
-            return found
-        return found[0]
+        found = _Walk(node).find(node, steps)
+        return found[0] if definite else found
 
     return read
 
@@ -248,23 +246,8 @@ class _Walk:
         if self.budget < 0:
             raise StatesError(RUNTIME, f"The path visits more than {MAX_VISITED_NODES} nodes")
 
-    def strict(self, node: Json, steps: tuple[Step, ...]) -> list[Json]:
-        """Return what the steps find. A missing node before the first indefinite step raises KeyError, as in Jayway."""
-        nodes = [node]
-        definite = True
-        for number, step in enumerate(steps):
-            single = isinstance(step, Keys | Indexes) and is_definite((step,))
-            found = self._apply(nodes, steps, number)
-            if definite and single and not found:
-                raise KeyError
-            if definite and not _applies(step, nodes[0]):
-                raise TypeError
-            definite = definite and single
-            nodes = found
-        return nodes
-
-    def lenient(self, node: Json, steps: tuple[Step, ...]) -> list[Json]:
-        """Return what the steps find, nothing where something is missing (inside filters)."""
+    def find(self, node: Json, steps: tuple[Step, ...]) -> list[Json]:
+        """Return what the steps find; nothing where something on the way is missing."""
         nodes = [node]
         for number in range(len(steps)):
             nodes = self._apply(nodes, steps, number)
@@ -315,15 +298,8 @@ class _Walk:
         candidates = node if isinstance(node, list) and not below else [node] if isinstance(node, dict) else []
         for candidate in candidates:
             self._spend(1)
-            if test.holds(candidate, self.root, self.lenient):
+            if test.holds(candidate, self.root, self.find):
                 yield candidate
-
-
-def _applies(step: Step, node: Json) -> bool:
-    """Whether Jayway lets the step be applied to this node before the path has become indefinite."""
-    if isinstance(step, Slice | Indexes):
-        return isinstance(node, list)
-    return not isinstance(step, Filter) or isinstance(node, list | dict)
 
 
 def _children(node: Json) -> Iterator[Json]:

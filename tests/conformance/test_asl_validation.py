@@ -1,0 +1,92 @@
+"""Validation of state machine definitions against recorded answers of AWS and two public validators' own cases."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot.services.stepfunctions.language import InvalidDefinition, UnsupportedFeature, parse
+
+VECTORS = Path(__file__).parents[2].parent / "shared" / "conformance"
+NEEDS_JSONATA = "the expression itself would have to be parsed as JSONata"
+
+EXCEPTIONS: dict[str, str] = {
+    "asl-validator/invalid-assign.asl": NEEDS_JSONATA,
+    "asl-validator/invalid-jsonata-syntax-jsonpath-in-jsonata-surround": NEEDS_JSONATA,
+    "asl-validator/invalid-jsonata-surround-syntax-no-spaces": "AWS does not ask for the spaces (the case is doubtful)",
+    "asl-validator/valid-task-intrisic-function": "CloudFormation's {Ref: …} is no definition; AWS takes a string only",
+    "statelint/task-with-credentials": "AWS requires RoleArn in Credentials (recorded), the linter does not",
+}
+"""Cases whose verdict differs from ours, each with the reason."""
+
+
+def _load(name: str) -> list[dict[str, Any]]:
+    path = VECTORS / name
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _ids(case: dict[str, Any]) -> str:
+    return str(case["name"])
+
+
+def _text(case: dict[str, Any]) -> str:
+    raw = case.get("definition_raw")
+    return raw if isinstance(raw, str) else json.dumps(case["definition"])
+
+
+VALIDATION = _load("validation.jsonl")
+STATES = _load("states.jsonl")
+needs_vectors = pytest.mark.skipif(not VALIDATION, reason="the conformance vectors are not here")
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", VALIDATION, ids=_ids)
+def test_verdict(case: dict[str, Any]) -> None:
+    """Valid or not; what is valid but not served (UnsupportedFeature) counts as valid."""
+    try:
+        parse(_text(case), express=case.get("type") == "EXPRESS")
+        verdict = True
+    except UnsupportedFeature:
+        verdict = True
+    except InvalidDefinition:
+        verdict = False
+    if case["name"] in EXCEPTIONS:
+        assert verdict != case["valid"], "no longer an exception"
+    else:
+        assert verdict == case["valid"]
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", [case for case in VALIDATION if "aws_message" in case], ids=_ids)
+def test_message_of_create_state_machine(case: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        parse(_text(case), express=case.get("type") == "EXPRESS")
+    assert case["aws_message"].endswith(str(caught.value))
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", [case for case in VALIDATION if case.get("aws_diagnostics")], ids=_ids)
+def test_diagnostics_of_validate_state_machine_definition(case: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        parse(_text(case), express=case.get("type") == "EXPRESS")
+    found = [
+        {"code": d.code, "location": d.location, "message": d.message, "severity": d.severity}
+        for d in caught.value.diagnostics
+    ]
+    assert found == case["aws_diagnostics"]
+
+
+@needs_vectors
+@pytest.mark.parametrize("case", STATES, ids=_ids)
+def test_recorded_definitions_are_accepted(case: dict[str, Any]) -> None:
+    """AWS accepted them all; those that need JSONata or a distributed Map are refused by name, the others parse."""
+    unserved = {"jsonata", "map-distributed"} & set(case["needs"])
+    text = json.dumps(case["definition"])
+    if unserved and ("JSONata" in text or "DISTRIBUTED" in text):
+        with pytest.raises(UnsupportedFeature, match=r"JSONata|distributed Map"):
+            parse(text, express=case.get("type") == "EXPRESS")
+    else:
+        assert parse(text, express=case.get("type") == "EXPRESS").start_at == case["definition"]["StartAt"]
