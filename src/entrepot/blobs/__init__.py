@@ -96,6 +96,13 @@ class BlobStore(Protocol):
         """Return whether the content is there. Quick: the transaction that names a blob asks."""
         ...
 
+    async def digest(self, blob_id: str) -> tuple[bytes, int]:
+        """Read the content again, from the disk where possible; return its SHA-256 and size in bytes.
+
+        Raises StorageError when it cannot be read or is not there.
+        """
+        ...
+
     async def remove(self, blob_id: str) -> None:
         """Delete the content; fine when it is gone already. Readers that began before may finish."""
         ...

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -13,6 +14,9 @@ from entrepot.errors import StorageError, StorageFullError
 
 OPEN_FILES_LIMIT = 128
 """At most this many content files are kept open for reading."""
+
+READ_BYTES = 1024 * 1024
+"""Size of the pieces in which a whole file is read."""
 
 _SYNC_FILE_RANGE_WRITE = 2
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -41,6 +45,22 @@ def fsync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def digest_file(path: Path) -> tuple[bytes, int]:
+    """Read a file and return its SHA-256 and size in bytes; raise StorageError."""
+    sha256, size_bytes = hashlib.sha256(), 0
+    with storage_errors(f"Content {path.name} could not be read"):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # What the disk has counts, not what the kernel remembers of it.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            while piece := os.read(descriptor, READ_BYTES):
+                sha256.update(piece)
+                size_bytes += len(piece)
+        finally:
+            os.close(descriptor)
+    return sha256.digest(), size_bytes
 
 
 class DirectorySync:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from entrepot import clock, ids
 from entrepot.blobs import Blob, BlobWriter
-from entrepot.blobs.files import DirectorySync, Readers, storage_errors
+from entrepot.blobs.files import DirectorySync, Readers, digest_file, storage_errors
 from entrepot.blobs.writer import LocalBlobWriter, Place
 from entrepot.errors import StorageError
 
@@ -108,6 +108,9 @@ class LocalBlobStore:
                 raise StorageError(f"Content {blob_id} ends at byte {offset_bytes}, before byte {end}. Run a scrub.")
             offset_bytes += len(piece)
             yield piece
+
+    async def digest(self, blob_id: str) -> tuple[bytes, int]:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, digest_file, self._path(blob_id))
 
     def exists(self, blob_id: str) -> bool:
         return self._path(blob_id).exists()

@@ -15,7 +15,9 @@ from entrepot.services.s3.objects import (
     OnObjectCreated,
     OnObjectDeleted,
 )
+from entrepot.services.s3.operations import operations
 from entrepot.services.s3.schema import MIGRATIONS
+from entrepot.services.s3.scrub import Damaged, ScrubReport, scrub
 from entrepot.services.s3.service import S3
 
 __all__ = [
@@ -24,11 +26,15 @@ __all__ = [
     "Attributes",
     "Bucket",
     "CopiedFrom",
+    "Damaged",
     "ObjectCreated",
     "ObjectDeleted",
     "ObjectVersion",
     "OnObjectCreated",
     "OnObjectDeleted",
+    "ScrubReport",
     "detail_type",
     "event_detail",
+    "operations",
+    "scrub",
 ]
