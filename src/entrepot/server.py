@@ -105,6 +105,11 @@ class Composition:
             self.account,
             self.operations,
             principal_for_role=self.iam.principal_for_role,
+            service_principal=Principal(
+                f"arn:{self.account.partition}:iam::{self.account.account_id}:service/events.amazonaws.com",
+                "service",
+                "events.amazonaws.com",
+            ),
             on_delivered=self.files.delivered,
             on_delivery_failed=self.files.delivery_failed,
         )
@@ -200,7 +205,7 @@ class Composition:
         return event_id
 
     def _put_metadata_item(self, tx: Transaction, table_name: str, item: dict[str, Any]) -> None:
-        self.dynamodb.put_plain_item(tx, table_name, item)
+        self.dynamodb.put_item(tx, table_name, item)
 
     def _audit(self, principal: Principal, permission: Permission, decision: Decision) -> None:
         """Write an audit line for every denial; allowed accesses are in the rooms' own logs."""
@@ -262,6 +267,7 @@ class Server:
         await self._operator_key()
         await rooms.transfer.start()
         await self._begin("s3", rooms.s3.start(), rooms.s3.stop)
+        await self._begin("tables", rooms.dynamodb.start(), rooms.dynamodb.stop)
         host = self.settings.server.host
         try:
             await self._begin("api", rooms.endpoint.start(host, self.settings.server.api_port), rooms.endpoint.stop)
