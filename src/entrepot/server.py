@@ -284,6 +284,7 @@ class Server:
             rooms.database,
             rooms.iam.authorize,
             rooms.write_log,
+            storage_folder=self.data,
         )
         try:
             await self._begin("sftp", self.sftp.start(), self.sftp.stop)

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from tests.crash.rounds import Rounds
+from tests.running import wait_for
 
 DISK_BYTES = 400 << 20
 HOST_BYTES = 2 << 30
@@ -50,7 +51,11 @@ class Disk:
         subprocess.run(["mount", "-o", "loop", str(self.image), str(self.mount_point)], check=True)
 
     def unmount(self) -> None:
-        subprocess.run(["umount", str(self.mount_point)], check=True)
+        # The workers of a killed server end a moment after it.
+        def done() -> bool:
+            return subprocess.run(["umount", str(self.mount_point)], capture_output=True).returncode == 0
+
+        wait_for(done, deadline_s=15, what=f"the unmounting of {self.mount_point}")
 
 
 class PowerCuts(Rounds):

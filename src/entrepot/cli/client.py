@@ -54,7 +54,8 @@ class Connection:
         """Return a botocore client for a service of the server ("s3", "entrepot", …)."""
         from entrepot.aws.models import session
 
-        return session().create_client(
+        make: Any = session().client  # its overloads know only AWS's services
+        return make(
             service,
             endpoint_url=self.endpoint_url,
             region_name=self.settings.stack.region,
