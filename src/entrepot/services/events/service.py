@@ -126,16 +126,7 @@ class Events:
             raise ValidationError(str(error)) from None
         if not matching:
             return event_id
-        text, at_ms, queued = compact(event), clock.now_ms(), False
-        for rule in matching:
-            for target in rule.targets:
-                delivery.queue(
-                    tx, due_at_ms=at_ms, bus_name=bus_name, rule_name=rule.name, target_id=target.target_id,
-                    attempt=1, event_id=event_id, event_text=text,
-                )  # fmt: skip
-                queued = True
-        if queued:
-            tx.after_commit(self._wake.set)
+        self._queue(tx, event, matching, 1)
         return event_id
 
     def matching_rules(self, reader: Reader, event: Mapping[str, Any], bus_name: str = DEFAULT_BUS) -> list[Rule]:
@@ -157,6 +148,23 @@ class Events:
         )  # fmt: skip
         tx.after_commit(self._wake.set)
 
+    def redeliver_matching(self, tx: Transaction, event: Mapping[str, Any], attempt: int) -> int:
+        """Queue an event once more for every target of every enabled rule of the default bus that it matches now.
+
+        Returns how many deliveries were queued.
+        """
+        return self._queue(tx, event, self.matching_rules(tx, event), attempt)
+
+    def count_pending(self, reader: Reader) -> int:
+        """Return how many deliveries wait."""
+        row = reader.one("SELECT count(*) FROM events_delivery")
+        return 0 if row is None else int(row[0])
+
+    def count_dead_letters(self, reader: Reader) -> int:
+        """Return how many deliveries were given up."""
+        row = reader.one("SELECT count(*) FROM events_dead_letter")
+        return 0 if row is None else int(row[0])
+
     def redrive_dead_letter(self, tx: Transaction, dead_letter_id: int) -> None:
         """Deliver a dead letter again, under the same attempt: nothing was started under that name."""
         letter = dead_letters.take(tx, dead_letter_id)
@@ -164,6 +172,19 @@ class Events:
             raise ResourceNotFoundError(f"There is no dead letter {dead_letter_id}.")
         rule_arn = self.rules.rule_arn(letter.bus_name, letter.rule_name)
         self.redeliver(tx, json.loads(letter.event_text), rule_arn, letter.target_id, letter.attempt)
+
+    def _queue(self, tx: Transaction, event: Mapping[str, Any], rules: list[Rule], attempt: int) -> int:
+        text, at_ms, count = compact(event), clock.now_ms(), 0
+        for rule in rules:
+            for target in rule.targets:
+                delivery.queue(
+                    tx, due_at_ms=at_ms, bus_name=rule.bus_name, rule_name=rule.name, target_id=target.target_id,
+                    attempt=attempt, event_id=event["id"], event_text=text,
+                )  # fmt: skip
+                count += 1
+        if count:
+            tx.after_commit(self._wake.set)
+        return count
 
     def _index(self, reader: Reader, bus_name: str) -> tuple[PatternIndex[Rule], dict[str, Rule]]:
         """Return the enabled rules compiled, and all rules by name, as this transaction sees them."""
