@@ -109,7 +109,7 @@ class ReferencePath:
         keys = self.keys
         if not keys:
             return value
-        if len(keys) == 1 and type(data) is dict:
+        if len(keys) == 1 and type(data) is dict and isinstance(keys[0], str):
             return {**data, keys[0]: value}
         top: list[Json] = [None]
         holder: Json = top
