@@ -1,4 +1,4 @@
-"""The composition root: the only place that chooses adapters and wires the services together."""
+"""A server's life: start in order, serve, stop in the opposite order; and what the commands do with a stack's storage."""
 
 import asyncio
 import dataclasses
@@ -16,36 +16,15 @@ from typing import Any
 import msgspec
 import uvloop
 
-from entrepot import __version__, clock, faults, ids, stack, status
-from entrepot.arns import Account
-from entrepot.aws import Endpoint
+from entrepot import __version__, clock, faults, status
 from entrepot.blobs.local import LocalBlobStore
-from entrepot.database import Transaction
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import EntrepotError
-from entrepot.loglines import LogLine
-from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
-from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, stepfunctions, sts, transfer
+from entrepot.services import s3
 from entrepot.settings import Settings, SettingsError, StackFolder, describe, line_of
 from entrepot.sftp import SFTPServer, SFTPSettings
-from entrepot.stack import Services, Stack
 
 log = logging.getLogger("entrepot")
-
-AUDIT_LOG_GROUP = "/entrepot/audit"
-"""Every denied access, with the statement that decided."""
-
-MIGRATIONS = (
-    *dynamodb.MIGRATIONS,
-    *events.MIGRATIONS,
-    *files.MIGRATIONS,
-    *iam.MIGRATIONS,
-    *lambda_.MIGRATIONS,
-    *s3.MIGRATIONS,
-    *stack.MIGRATIONS,
-    *stepfunctions.MIGRATIONS,
-    *transfer.MIGRATIONS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,184 +37,6 @@ class Addresses:
     def ready_line(self) -> str:
         """Return the line that `up` prints when the server serves."""
         return f"ready sftp={self.sftp} api={self.api}"
-
-
-class Composition:
-    """All rooms over one data folder, wired, not yet serving."""
-
-    def __init__(self, folder: StackFolder, settings: Settings, data: Path) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.data = data
-        self.account = Account(settings.stack.account_id, settings.stack.region)
-        self.root = Call(
-            Principal(self.account.iam_arn("root"), "root", "operator"), ids.random_uuid(), user_agent="entrepot"
-        )
-        self.database = SQLiteDatabase(data / "ledger.db")
-        self.database.migrate(MIGRATIONS)
-        self.blobs = LocalBlobStore(data)
-        self.logs = logs.Logs(data / "logs", self.account)
-        self.write_log = self.logs.write_log
-        self.iam = iam.IAM(self.database, self.account, secret=_secret(folder), audit=self._audit)
-        self.operations = Operations(self.database, self.iam.authorize)
-        self.transfer = transfer.Transfer(self.database, self.account)
-        self.files = files.Files(
-            self.database,
-            self.account,
-            pipelines=[
-                files.Pipeline(entry.source_bucket, entry.destination_bucket, entry.metadata_table)
-                for entry in settings.pipelines.values()
-            ],
-            put_metadata_item=self._put_metadata_item,
-            redeliver=self._redeliver,
-            session=self._session,
-            execution_history=self._execution_history,
-            log_lines=self._log_lines,
-        )
-        self.dynamodb = dynamodb.DynamoDB(self.database, self.account, on_item_changed=self.files.item_changed)
-        self.s3 = s3.S3(
-            self.database,
-            self.blobs,
-            self.account,
-            on_object_created=self._object_created,
-            on_object_deleted=self._object_deleted,
-        )
-        self.events = events.Events(
-            self.database,
-            self.account,
-            self.operations,
-            principal_for_role=self.iam.principal_for_role,
-            service_principal=Principal(
-                f"arn:{self.account.partition}:iam::{self.account.account_id}:service/events.amazonaws.com",
-                "service",
-                "events.amazonaws.com",
-            ),
-            on_delivered=self.files.delivered,
-            on_delivery_failed=self.files.delivery_failed,
-        )
-        self.stepfunctions = stepfunctions.StepFunctions(
-            self.database,
-            self.account,
-            self.operations,
-            principal_for_role=self.iam.principal_for_role,
-            write_log=self.write_log,
-            on_execution_changed=self.files.execution_changed,
-        )
-        self.endpoint = Endpoint(self.operations, self.iam.find_credentials, self.account)
-        self.lambda_ = lambda_.Lambda(
-            self.database,
-            self.account,
-            folder=data / "functions",
-            issue_credentials=self.iam.issue_credentials,
-            endpoint_url=lambda: self.endpoint.url,
-            write_log=self.write_log,
-        )
-        for service, room in self._rooms():
-            self.operations.add(service, room)
-
-    def _rooms(self) -> list[tuple[str, list[Operation]]]:
-        return [
-            ("dynamodb", dynamodb.operations(self.dynamodb)),
-            ("events", events.operations(self.events)),
-            ("iam", iam.operations(self.iam)),
-            ("lambda", lambda_.operations(self.lambda_)),
-            ("logs", logs.operations(self.logs)),
-            ("s3", s3.operations(self.s3)),
-            ("stepfunctions", stepfunctions.operations(self.stepfunctions)),
-            ("sts", sts.operations(self._sts())),
-            ("transfer", transfer.operations(self.transfer)),
-            ("entrepot", files.operations(self.files)),
-        ]
-
-    def _sts(self) -> sts.STS:
-        return sts.STS(self.account, self.iam.assume_role, self.iam.issue_session_token, self.iam.role_id)
-
-    def services(self) -> Services:
-        """Return the rooms that a stack furnishes."""
-        return Services(
-            self.account,
-            self.operations,
-            self.s3,
-            self.iam,
-            self.transfer,
-            self.dynamodb,
-            self.events,
-            self.stepfunctions,
-            self.lambda_,
-        )
-
-    async def furnish(self) -> None:
-        """Bring the ledger to what the stack's files say, in one transaction."""
-        furniture, services = Stack(self.folder, self.settings), self.services()
-        await self.iam.start()
-        await self.database.write(lambda tx: furniture.apply(tx, services, self.root))
-
-    async def close(self) -> None:
-        """Close what a composition opens; rooms that were started are stopped before."""
-        await self.iam.stop()
-        await self.blobs.close()
-        await self.database.close()
-
-    # ── what crosses between rooms ───────────────────────────────────────────────────────────────────────────────
-
-    def _object_created(self, tx: Transaction, created: s3.ObjectCreated, call: Call) -> None:
-        """The object is visible, its event is queued and its record exists: in one transaction."""
-        event_id = self._publish(tx, "Object Created", created, call)
-        self.files.record_upload(tx, created, call, event_id)
-        if created.copied_from is not None:
-            self.files.object_copied(tx, created)
-
-    def _object_deleted(self, tx: Transaction, deleted: s3.ObjectDeleted, call: Call) -> None:
-        self._publish(tx, "Object Deleted", deleted, call)
-
-    def _publish(self, tx: Transaction, kind: str, what: Any, call: Call) -> str:
-        event_id = ids.random_uuid()
-        event = {
-            "version": "0",
-            "id": event_id,
-            "detail-type": kind,
-            "source": "aws.s3",
-            "account": self.account.account_id,
-            "time": clock.iso(clock.now_ms())[:19] + "Z",
-            "region": self.account.region,
-            "resources": [self.account.s3_arn(what.bucket)],
-            "detail": s3.event_detail(what, call),
-        }
-        self.events.put_event(tx, event)
-        return event_id
-
-    def _put_metadata_item(self, tx: Transaction, table_name: str, item: dict[str, Any]) -> None:
-        self.dynamodb.put_item(tx, table_name, item)
-
-    def _audit(self, principal: Principal, permission: Permission, decision: Decision) -> None:
-        """Write an audit line for every denial; allowed accesses are in the rooms' own logs."""
-        if decision.allowed:
-            return
-        line = {
-            "decision": "DENY",
-            "principal": principal.arn,
-            "action": permission.action,
-            "resource": permission.resource,
-            "statement": decision.statement,
-            "reason": decision.reason,
-        }
-        now_ms = clock.now_ms()
-        stream = clock.iso(now_ms)[:10]
-        self.write_log(AUDIT_LOG_GROUP, stream, LogLine(now_ms, json.dumps(line, separators=(",", ":"))))
-
-
-def _secret(folder: StackFolder) -> bytes:
-    """Return the stack's master secret; raise SettingsError."""
-    try:
-        secret = bytes.fromhex(folder.secret_file.read_text("ascii").strip())
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{folder.show(folder.secret_file)}: cannot be used: {error}. It holds 64 hex digits, made by `entrepot init`; "
-            "without it, issued access keys are void."
-        ) from error
-    if len(secret) < 32:
-        raise SettingsError(f"{folder.show(folder.secret_file)}: too short; it holds 64 hex digits.")
-    return secret
 
 
 class Server:

@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 
 REFUSAL_TEXT: Final = b"This service allows sftp connections only (scp of OpenSSH 9 and newer works; older: scp -s).\n"
 
+REPLIES_LIMIT_BYTES: Final = 256 << 10
+"""Replies are gathered up to this size."""
+
+UNSENT_LIMIT_BYTES: Final = 512 << 10
+"""While more than this waits for the client's window, no further request is worked on."""
+
 QUEUED_REQUESTS_LIMIT: Final = 4096
 """Most requests that wait in one channel, however small they are."""
 
@@ -64,6 +70,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._writable = asyncio.Event()
         self._writable.set()
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._initialised = False
         self._working = False
         self.files = OpenFiles(session)
@@ -79,6 +86,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
     def connection_made(self, chan: "asyncssh.SSHServerChannel[bytes]") -> None:
         self._chan = chan
+        chan.set_write_buffer_limits(UNSENT_LIMIT_BYTES)
 
     def subsystem_requested(self, subsystem: str) -> bool:
         self._is_sftp = subsystem == "sftp"
@@ -250,6 +258,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
 
         async def finish() -> None:
             try:
+                if work.before is not None:
+                    await asyncio.wait([work.before])
                 await work.upload.close()
                 reply = wire.status_ok(request_id)
             except Exception as error:  # noqa: BLE001 - as above
@@ -275,8 +285,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         if not self._out:
             asyncio.get_running_loop().call_soon(self._flush)
         self._out.append(reply)
+        self._out_bytes += len(reply)
+        if self._out_bytes > REPLIES_LIMIT_BYTES:
+            self._flush()
 
     def _flush(self) -> None:
-        out, self._out = self._out, []
+        out, self._out, self._out_bytes = self._out, [], 0
         if out and self._chan is not None and not self._chan.is_closing():
             self._chan.write(out[0] if len(out) == 1 else b"".join(out))

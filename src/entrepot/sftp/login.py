@@ -176,7 +176,12 @@ class Login(asyncssh.SSHServer):
         user, key_type, fingerprint = self._validated
         site, transfer = self.gate.site, self.gate.site.transfer
         live = await transfer.database.read(lambda reader: session_rows.count_live(reader, user.user_name))
-        if live >= site.settings.sessions_per_user:
+        # Sessions of this process may be younger than their rows.
+        here = sum(
+            login.session is not None and login.session.user.user_name == user.user_name
+            for login in self.gate.connections
+        )
+        if max(live, here) >= site.settings.sessions_per_user:
             self._end_reason = "too many sessions"
             connection.disconnect(DISC_TOO_MANY_CONNECTIONS, "Too many sessions of this user")
             return

@@ -39,10 +39,11 @@ OpenFile: TypeAlias = Upload | Download | Listing
 
 @dataclass(slots=True)
 class Closing:
-    """A CLOSE that waits for the disk."""
+    """A CLOSE that waits for the disk. `before` is an earlier one for the same file: the later CLOSE is to win."""
 
     upload: Upload
     done: Callable[[], None]
+    before: "asyncio.Task[None] | None"
     task: "asyncio.Task[None] | None" = field(default=None)
 
 
@@ -104,7 +105,9 @@ class OpenFiles:
         file = self.get(handle)
         del self._files[handle]
         if isinstance(file, Upload):
-            closing = Closing(file, lambda: self._settled(file.at, closing))
+            earlier = self._closing.get(file.at)
+            before = earlier.task if earlier is not None else None
+            closing = Closing(file, lambda: self._settled(file.at, closing), before)
             self._closing[file.at] = closing
             return closing
         if isinstance(file, Download):

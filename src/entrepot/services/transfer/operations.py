@@ -142,8 +142,9 @@ def describe_user(service: Transfer, reader: Reader, request: Request) -> Respon
             }
             for key in user.ssh_public_keys
         ],
-        "Tags": [{"Key": key, "Value": value} for key, value in user.tags.items()],
     }
+    if user.tags:
+        described["Tags"] = [{"Key": key, "Value": value} for key, value in user.tags.items()]
     if user.home_directory:
         described["HomeDirectory"] = user.home_directory
     if user.home_directory_mappings:
@@ -211,7 +212,6 @@ def describe_server(service: Transfer, reader: Reader, request: Request) -> Resp
             "Protocols": ["SFTP"],
             "SecurityPolicyName": SECURITY_POLICY,
             "State": "ONLINE",
-            "Tags": [],
             "UserCount": users.count_users(reader),
             "StructuredLogDestinations": [f"{service.account.arn('logs', f'log-group:{service.log_group}')}:*"],
             **({"HostKeyFingerprint": service.host_key_fingerprint} if service.host_key_fingerprint else {}),

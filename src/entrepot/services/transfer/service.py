@@ -89,6 +89,10 @@ class Transfer:
         """Return the newest sessions, closed ones too."""
         return await self.database.read(lambda reader: sessions.list_sessions(reader, live=False, limit=limit))
 
+    def find_session(self, reader: Reader, session_id: str) -> sessions.Session | None:
+        """Return a session, alive or ended, or None."""
+        return sessions.find_session(reader, session_id)
+
     async def disconnect(self, session_id: str) -> bool:
         """End a session; return False when no such session lives."""
         found = await self.database.write(lambda tx: sessions.request_disconnect(tx, session_id))

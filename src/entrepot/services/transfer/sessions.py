@@ -125,6 +125,19 @@ def list_sessions(reader: Reader, *, live: bool, limit: int = LIST_LIMIT) -> lis
     return [Session(SessionStart(*row[:7]), row[7], row[8], row[9], SessionTotals(*row[10:])) for row in rows]
 
 
+def find_session(reader: Reader, session_id: str) -> Session | None:
+    """Return a session, alive or ended, or None."""
+    row = reader.one(
+        "SELECT session_id, user_name, source_ip, source_port, client, key_fingerprint, logged_in_at_ms, "
+        "process, closed_at_ms, reason, bytes_in, bytes_out, files_in, files_out FROM transfer_session "
+        "WHERE session_id = ?",
+        (session_id,),
+    )
+    if row is None:
+        return None
+    return Session(SessionStart(*row[:7]), row[7], row[8], row[9], SessionTotals(*row[10:]))
+
+
 def count_live(reader: Reader, user_name: str) -> int:
     """Return how many sessions of the user live, in all processes."""
     row = reader.one("SELECT COUNT(*) FROM transfer_session WHERE user_name = ? AND closed_at_ms IS NULL", (user_name,))
