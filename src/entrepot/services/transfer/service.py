@@ -6,7 +6,8 @@ from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.operations import Principal
-from entrepot.services.transfer import sessions, users
+from entrepot.services.transfer import sessions as session_rows
+from entrepot.services.transfer import users
 from entrepot.services.transfer.errors import ResourceNotFoundError
 from entrepot.services.transfer.users import USER_VARIABLE, User
 
@@ -49,7 +50,7 @@ class Transfer:
                 "ON CONFLICT (server_id) DO NOTHING",
                 (self.server_id, clock.now_ms()),
             )
-            sessions.close_abandoned(tx)
+            session_rows.close_abandoned(tx)
             row = tx.one("SELECT created_at_ms FROM transfer_server WHERE server_id = ?", (self.server_id,))
             assert row is not None
             return int(row[0])
@@ -81,21 +82,21 @@ class Transfer:
 
     # ── sessions ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def live_sessions(self) -> list[sessions.Session]:
+    async def live_sessions(self) -> list[session_rows.Session]:
         """Return the sessions that live in any process, the newest first (at most 1,000)."""
-        return await self.database.read(lambda reader: sessions.list_sessions(reader, live=True))
+        return await self.database.read(lambda reader: session_rows.list_sessions(reader, live=True))
 
-    async def sessions(self, limit: int = 100) -> list[sessions.Session]:
+    async def sessions(self, limit: int = 100) -> list[session_rows.Session]:
         """Return the newest sessions, closed ones too."""
-        return await self.database.read(lambda reader: sessions.list_sessions(reader, live=False, limit=limit))
+        return await self.database.read(lambda reader: session_rows.list_sessions(reader, live=False, limit=limit))
 
-    def find_session(self, reader: Reader, session_id: str) -> sessions.Session | None:
+    def find_session(self, reader: Reader, session_id: str) -> session_rows.Session | None:
         """Return a session, alive or ended, or None."""
-        return sessions.find_session(reader, session_id)
+        return session_rows.find_session(reader, session_id)
 
     async def disconnect(self, session_id: str) -> bool:
         """End a session; return False when no such session lives."""
-        found = await self.database.write(lambda tx: sessions.request_disconnect(tx, session_id))
+        found = await self.database.write(lambda tx: session_rows.request_disconnect(tx, session_id))
         if found and self.on_disconnect is not None:
             self.on_disconnect(session_id)
         return found
