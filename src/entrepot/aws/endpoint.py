@@ -15,7 +15,7 @@ from entrepot.arns import Account
 from entrepot.aws import errors, models
 from entrepot.aws.http import Body, HttpRequest, HttpResponse, Receive, Scope, Send, read_request, send_response
 from entrepot.aws.listener import Listener
-from entrepot.aws.payload import Payload, content_hash, open_payload
+from entrepot.aws.payload import Payload, check_md5, content_hash, open_payload
 from entrepot.aws.protocols import Incoming, Pairs
 from entrepot.aws.protocols.error_codes import spell
 from entrepot.aws.protocols.query import form_pairs
@@ -241,14 +241,17 @@ class Endpoint:
         pairs = query_pairs(request.query)
         target = self._target(exchange, path_style(request), pairs)
         streams = exchange.service.streams(target.operation)
-        with_checksums = streams or "requestAlgorithmMember" in target.operation.http_checksum
+        # An operation that takes a stream hashes it anyway, and compares it with the checksums of the headers itself.
+        with_checksums = not streams and "requestAlgorithmMember" in target.operation.http_checksum
         payload = open_payload(request, claim, key, hash_text, with_checksums=with_checksums)
         if streams:
             exchange.payload = payload
             return target, payload.body
         limit = target.max_body_bytes
         self._reserve(exchange, payload.length_bytes, limit)
-        return target, await _collect(payload.body, limit)
+        body = await _collect(payload.body, limit)
+        check_md5(request, body)
+        return target, body
 
     async def _open(
         self, exchange: _Exchange, claim: Claim, credentials: Credentials
@@ -330,6 +333,8 @@ def _attach(payload: Payload, arguments: dict[str, Any]) -> None:
         arguments["ContentEncoding"] = kept
     else:
         arguments.pop("ContentEncoding", None)
+    if payload.trailing_algorithm:
+        arguments.setdefault("ChecksumAlgorithm", payload.trailing_algorithm)
     payload.verified = arguments
 
 

@@ -5,6 +5,7 @@ nothing that was not verified.
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html.
 """
 
+import base64
 import hashlib
 import hmac
 import re
@@ -49,6 +50,7 @@ class Payload:
     body: Body
     length_bytes: int | None
     verified: dict[str, Any] = field(default_factory=dict)
+    trailing_algorithm: str = ""
 
 
 def content_hash(request: HttpRequest, claim: Claim) -> str:
@@ -72,7 +74,8 @@ def open_payload(
 ) -> Payload:
     """Return the content of a request whose head has been verified with `hash_text` as its payload hash.
 
-    `with_checksums`: whether `x-amz-checksum-*` headers speak of this body (on CompleteMultipartUpload they do not).
+    Trailing checksums are always verified; those in headers only `with_checksums` (on CompleteMultipartUpload they
+    speak of another body than the request's).
     """
     expected = _expected_checksums(request) if with_checksums else {}
     if hash_text in (UNSIGNED_PAYLOAD, EMPTY_SHA256) or _HEX64.match(hash_text):
@@ -89,7 +92,10 @@ def open_payload(
         signer = None if hash_text == UNSIGNED_CHUNKS_TRAILER else _ChunkSigner(claim, signing_key)
         body = _Chunks(request.body, length, signer, trailers, with_trailer=hash_text != SIGNED_CHUNKS).pieces()
     payload = Payload(body, length)
-    names = [*expected, *_announced_trailer(request, hash_text)]
+    trailing = _announced_trailer(request, hash_text)
+    if trailing:
+        payload.trailing_algorithm = trailing[0].removeprefix("x-amz-checksum-").upper()
+    names = [*expected, *trailing]
     if names:
         payload.body = _checked(payload, body, names, expected, trailers)
     return payload
@@ -121,9 +127,20 @@ def _announced_trailer(request: HttpRequest, hash_text: str) -> list[str]:
     if not hash_text.endswith("-TRAILER"):
         return []
     names = [name.strip().lower() for name in (request.header("x-amz-trailer") or "").split(",")]
-    for name in names:
-        checksums.start(name)
+    if len(names) != 1:
+        raise BadRequestError("Expecting a single x-amz-checksum- trailer.")
+    checksums.start(names[0])
     return names
+
+
+def check_md5(request: HttpRequest, body: bytes) -> None:
+    """Compare a buffered body with its Content-MD5; raise BadDigestError or BadRequestError."""
+    sent = request.header("content-md5")
+    if sent is None:
+        return
+    computed = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    if computed != sent:
+        raise BadDigestError("The Content-MD5 you specified did not match what we received.")
 
 
 async def _hashed(body: Body, expected: str) -> AsyncIterator[bytes]:
@@ -151,7 +168,7 @@ async def _checked(
         sent = expected.get(name) or trailers.get(name)
         if sent is None:
             raise BadRequestError(f"The trailer {name} was announced and did not come.")
-        if not hmac.compare_digest(checksums.as_text(checksum), sent):
+        if checksums.as_text(checksum) != sent:
             algorithm = name.removeprefix("x-amz-checksum-").upper()
             raise BadDigestError(f"The {algorithm} you specified did not match the calculated checksum.")
         payload.verified[checksums.MEMBER_OF_HEADER[name]] = sent
