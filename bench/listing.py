@@ -12,7 +12,7 @@ from bench.servers import Server
 from entrepot import settings
 from entrepot.blobs import Blob
 from entrepot.database import Transaction
-from entrepot.server import Composition
+from entrepot.composition import Composition
 from entrepot.settings import StackFolder
 
 BUCKET = "bench-bucket"

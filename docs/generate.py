@@ -187,18 +187,17 @@ def served() -> dict[str, list[str]]:
     import tempfile
 
     from entrepot.cli.scaffold import scaffold
-    from entrepot.server import Composition, Server
+    from entrepot.composition import Composition, Server
     from entrepot.settings import StackFolder, load
-    from entrepot.status import operations as own_operations
 
     async def names(folder: Path) -> list[tuple[str, str]]:
         place = StackFolder(folder)
         loaded = load(place, {})
         (folder / "data").mkdir(exist_ok=True)
         rooms = Composition(place, loaded, folder / "data")
-        own = own_operations(Server(place, loaded))
+        own = Server.OPERATIONS
         try:
-            return [*rooms.operations.names(), *(("entrepot", operation.name) for operation in own)]
+            return [*rooms.operations.names(), *(("entrepot", name) for name in own)]
         finally:
             await rooms.close()
 

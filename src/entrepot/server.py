@@ -18,6 +18,7 @@ import uvloop
 
 from entrepot import __version__, clock, faults, status
 from entrepot.blobs.local import LocalBlobStore
+from entrepot.composition import Composition
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import EntrepotError
 from entrepot.services import s3
@@ -41,6 +42,8 @@ class Addresses:
 
 class Server:
     """A stack that serves: the rooms, their background tasks and the listeners, started and stopped in order."""
+
+    OPERATIONS = ("GetStatus", "ListSessions")
 
     def __init__(self, folder: StackFolder, settings: Settings) -> None:
         self.folder = folder

@@ -1,11 +1,10 @@
 """The operations of Entrepot's own API that are about the server as a whole: GetStatus and ListSessions."""
 
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from entrepot import clock
-from entrepot.operations import AsyncOperation, Call, Operation, Permission, Request, Response
+from entrepot.operations import AsyncOperation, Call, Operation, Permission, Permissions, Request, Response
 
 if TYPE_CHECKING:
     from entrepot.server import Server
@@ -17,8 +16,9 @@ SESSIONS_LIMIT = 1000
 def operations(server: "Server") -> list[Operation]:
     """Return the server's own operations."""
 
-    def permit(action: str) -> "tuple[str, Iterable[Permission]]":
-        return action, (Permission(f"entrepot:{action}", server.rooms.account.arn("entrepot", "server")),)
+    def permit(action: str) -> Permissions:
+        resource = server.rooms.account.arn("entrepot", "server")
+        return lambda _: (Permission(f"entrepot:{action}", resource),)
 
     async def get_status(request: Request, call: Call) -> Response:
         """GetStatus: since when, where, and how much of what there is."""
@@ -57,5 +57,7 @@ def operations(server: "Server") -> list[Operation]:
             ]
         }
 
-    listed = ((permit("GetStatus"), get_status), (permit("ListSessions"), list_sessions))
-    return [AsyncOperation(name, lambda _, needed=needed: needed, run) for (name, needed), run in listed]
+    return [
+        AsyncOperation("GetStatus", permit("GetStatus"), get_status),
+        AsyncOperation("ListSessions", permit("ListSessions"), list_sessions),
+    ]

@@ -1,0 +1,273 @@
+"""The composition: the only place that chooses adapters, wires the rooms together and carries what crosses between them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from entrepot import clock, ids, stack
+from entrepot.arns import Account
+from entrepot.aws import Endpoint
+from entrepot.blobs.local import LocalBlobStore
+from entrepot.database import Reader, Transaction
+from entrepot.database.sqlite import SQLiteDatabase
+from entrepot.errors import AwsError
+from entrepot.loglines import LogLine
+from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
+from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, stepfunctions, sts, transfer
+from entrepot.settings import Settings, SettingsError, StackFolder
+from entrepot.stack import Services, Stack
+
+AUDIT_LOG_GROUP = "/entrepot/audit"
+"""Every denied access, with the statement that decided."""
+
+REQUEST_ID = r'"?x?-?a?m?z?n?-?Request-?I[dD]\\*"?: ?\\*"?([0-9a-f-]{36})'
+"""Finds the request ids of invocations in an execution's history."""
+
+TIMELINE_WORDS = 20
+TIMELINE_LINES = 200
+"""At most so many request ids are looked up for a timeline, and so many lines shown."""
+
+MIGRATIONS = (
+    *dynamodb.MIGRATIONS,
+    *events.MIGRATIONS,
+    *files.MIGRATIONS,
+    *iam.MIGRATIONS,
+    *lambda_.MIGRATIONS,
+    *s3.MIGRATIONS,
+    *stack.MIGRATIONS,
+    *stepfunctions.MIGRATIONS,
+    *transfer.MIGRATIONS,
+)
+
+
+class Composition:
+    """All rooms over one data folder, wired, not yet serving."""
+
+    def __init__(self, folder: StackFolder, settings: Settings, data: Path) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.data = data
+        self.account = Account(settings.stack.account_id, settings.stack.region)
+        self.root = Call(
+            Principal(self.account.iam_arn("root"), "root", "operator"), ids.random_uuid(), user_agent="entrepot"
+        )
+        self.database = SQLiteDatabase(data / "ledger.db")
+        self.database.migrate(MIGRATIONS)
+        self.blobs = LocalBlobStore(data)
+        self.logs = logs.Logs(data / "logs", self.account)
+        self.write_log = self.logs.write_log
+        self.iam = iam.IAM(self.database, self.account, secret=_secret(folder), audit=self._audit)
+        self.operations = Operations(self.database, self.iam.authorize)
+        self.transfer = transfer.Transfer(self.database, self.account)
+        self.files = files.Files(
+            self.database,
+            self.account,
+            pipelines=[
+                files.Pipeline(entry.source_bucket, entry.destination_bucket, entry.metadata_table)
+                for entry in settings.pipelines.values()
+            ],
+            put_metadata_item=self._put_metadata_item,
+            redeliver=self._redeliver,
+            delete_metadata_item=self._delete_metadata_item,
+            session=self._session,
+            execution_history=self._execution_history,
+            log_lines=self._log_lines,
+        )
+        self.dynamodb = dynamodb.DynamoDB(self.database, self.account, on_item_changed=self.files.item_changed)
+        self.s3 = s3.S3(
+            self.database,
+            self.blobs,
+            self.account,
+            on_object_created=self._object_created,
+            on_object_deleted=self._object_deleted,
+        )
+        self.events = events.Events(
+            self.database,
+            self.account,
+            self.operations,
+            principal_for_role=self.iam.principal_for_role,
+            service_principal=Principal(
+                f"arn:{self.account.partition}:iam::{self.account.account_id}:service/events.amazonaws.com",
+                "service",
+                "events.amazonaws.com",
+            ),
+            on_delivered=self.files.delivered,
+            on_delivery_failed=self.files.delivery_failed,
+        )
+        self.stepfunctions = stepfunctions.StepFunctions(
+            self.database,
+            self.account,
+            self.operations,
+            principal_for_role=self.iam.principal_for_role,
+            write_log=self.write_log,
+            on_execution_changed=self.files.execution_changed,
+        )
+        self.endpoint = Endpoint(self.operations, self.iam.find_credentials, self.account)
+        self.lambda_ = lambda_.Lambda(
+            self.database,
+            self.account,
+            folder=data / "functions",
+            issue_credentials=self.iam.issue_credentials,
+            endpoint_url=lambda: self.endpoint.url,
+            write_log=self.write_log,
+        )
+        for service, room in self._rooms():
+            self.operations.add(service, room)
+
+    def _rooms(self) -> list[tuple[str, list[Operation]]]:
+        return [
+            ("dynamodb", dynamodb.operations(self.dynamodb)),
+            ("events", events.operations(self.events)),
+            ("iam", iam.operations(self.iam)),
+            ("lambda", lambda_.operations(self.lambda_)),
+            ("logs", logs.operations(self.logs)),
+            ("s3", s3.operations(self.s3)),
+            ("stepfunctions", stepfunctions.operations(self.stepfunctions)),
+            ("sts", sts.operations(self._sts())),
+            ("transfer", transfer.operations(self.transfer)),
+            ("entrepot", files.operations(self.files)),
+        ]
+
+    def _sts(self) -> sts.STS:
+        return sts.STS(self.account, self.iam.assume_role, self.iam.issue_session_token, self.iam.role_id)
+
+    def services(self) -> Services:
+        """Return the rooms that a stack furnishes."""
+        return Services(
+            self.account,
+            self.operations,
+            self.s3,
+            self.iam,
+            self.transfer,
+            self.dynamodb,
+            self.events,
+            self.stepfunctions,
+            self.lambda_,
+        )
+
+    async def furnish(self) -> None:
+        """Bring the ledger to what the stack's files say, in one transaction."""
+        furniture, services = Stack(self.folder, self.settings), self.services()
+        await self.iam.start()
+        await self.database.write(lambda tx: furniture.apply(tx, services, self.root))
+
+    async def close(self) -> None:
+        """Close what a composition opens; rooms that were started are stopped before."""
+        await self.iam.stop()
+        await self.blobs.close()
+        await self.database.close()
+
+    # ── what crosses between rooms ───────────────────────────────────────────────────────────────────────────────
+
+    def _object_created(self, tx: Transaction, created: s3.ObjectCreated, call: Call) -> None:
+        """The object is visible, its event is queued and its record exists: in one transaction."""
+        event_id = self._publish(tx, "Object Created", created, call)
+        self.files.record_upload(tx, created, call, event_id)
+        if created.copied_from is not None:
+            self.files.object_copied(tx, created)
+
+    def _object_deleted(self, tx: Transaction, deleted: s3.ObjectDeleted, call: Call) -> None:
+        self._publish(tx, "Object Deleted", deleted, call)
+        self.files.object_deleted(tx, deleted)
+
+    def _publish(self, tx: Transaction, kind: str, what: Any, call: Call) -> str:
+        event_id = ids.random_uuid()
+        event = {
+            "version": "0",
+            "id": event_id,
+            "detail-type": kind,
+            "source": "aws.s3",
+            "account": self.account.account_id,
+            "time": clock.iso(clock.now_ms())[:19] + "Z",
+            "region": self.account.region,
+            "resources": [self.account.s3_arn(what.bucket)],
+            "detail": s3.event_detail(what, call),
+        }
+        self.events.put_event(tx, event)
+        return event_id
+
+    def _put_metadata_item(self, tx: Transaction, table_name: str, item: dict[str, Any]) -> None:
+        self.dynamodb.update_item(tx, table_name, {"file_id": item["file_id"]}, item)
+
+    def _delete_metadata_item(self, tx: Transaction, table_name: str, file_id: str) -> None:
+        self.dynamodb.delete_item(tx, table_name, {"file_id": file_id})
+
+    def _redeliver(self, tx: Transaction, event: Mapping[str, Any], attempt: int) -> int:
+        """Queue an event for every target of every rule that it matches now; return how many."""
+        queued = 0
+        for rule in self.events.matching_rules(tx, event):
+            for target in rule.targets:
+                self.events.redeliver(tx, event, rule.arn, target.target_id, attempt)
+                queued += 1
+        return queued
+
+    # ── what a file's timeline is made of ────────────────────────────────────────────────────────────────────────
+
+    def _session(self, reader: Reader, session_id: str) -> files.SessionFacts | None:
+        session = self.transfer.find_session(reader, session_id)
+        if session is None:
+            return None
+        start = session.start
+        return files.SessionFacts(
+            start.user_name, start.source_ip, start.client, start.key_fingerprint, start.logged_in_at_ms
+        )
+
+    async def _execution_history(self, execution_arn: str) -> Sequence[Mapping[str, Any]]:
+        request = {"executionArn": execution_arn, "maxResults": 1000}
+        try:
+            answer = await self.operations.perform("stepfunctions", "GetExecutionHistory", request, self.root)
+        except AwsError:
+            return []
+        found: Sequence[Mapping[str, Any]] = answer["events"]
+        return found
+
+    async def _log_lines(self, file: files.FileRecord) -> Sequence[files.LoggedLine]:
+        """Return the lines of exactly this file: of its execution, and of the invocations that the execution made."""
+        if file.execution_arn is None:
+            return []
+        history = await self._execution_history(file.execution_arn)
+        words = {file.execution_arn, file.file_id, *re.findall(REQUEST_ID, json.dumps(history, default=str))}
+        groups = [
+            group.name
+            for prefix in ("/aws/lambda/", "/aws/vendedlogs/states/")
+            for group in await self.logs.groups(prefix=prefix, limit=50)
+        ]
+        since_ms, until_ms = file.uploaded_at_ms, clock.now_ms()
+        found = {
+            (line.timestamp_ms, line.group, line.message)
+            for word in sorted(words)[:TIMELINE_WORDS]
+            for line in await self.logs.search(groups, since_ms, until_ms, word, TIMELINE_LINES)
+        }
+        return [files.LoggedLine(at_ms, group, message) for at_ms, group, message in sorted(found)[:TIMELINE_LINES]]
+
+    def _audit(self, principal: Principal, permission: Permission, decision: Decision) -> None:
+        """Write an audit line for every denial; allowed accesses are in the rooms' own logs."""
+        if decision.allowed:
+            return
+        line = {
+            "decision": "DENY",
+            "principal": principal.arn,
+            "action": permission.action,
+            "resource": permission.resource,
+            "statement": decision.statement,
+            "reason": decision.reason,
+        }
+        now_ms = clock.now_ms()
+        stream = clock.iso(now_ms)[:10]
+        self.write_log(AUDIT_LOG_GROUP, stream, LogLine(now_ms, json.dumps(line, separators=(",", ":"))))
+
+
+def _secret(folder: StackFolder) -> bytes:
+    """Return the stack's master secret; raise SettingsError."""
+    try:
+        secret = bytes.fromhex(folder.secret_file.read_text("ascii").strip())
+    except (OSError, ValueError) as error:
+        raise SettingsError(
+            f"{folder.show(folder.secret_file)}: cannot be used: {error}. It holds 64 hex digits, made by `entrepot init`; "
+            "without it, issued access keys are void."
+        ) from error
+    if len(secret) < 32:
+        raise SettingsError(f"{folder.show(folder.secret_file)}: too short; it holds 64 hex digits.")
+    return secret
