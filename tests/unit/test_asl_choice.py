@@ -107,6 +107,7 @@ def test_missing_variable_is_an_error_except_for_is_present() -> None:
         with pytest.raises(StatesError) as caught:
             holds(source, {"b": 1})
         assert caught.value.error == "States.Runtime"
+        assert "Invalid path '$.a': The choice state's" in caught.value.cause
     with pytest.raises(
         StatesError, match=r"Invalid path '\$\.a': The choice state's condition path references an invalid"
     ):

@@ -257,3 +257,26 @@ def test_any_template_reports_or_evaluates(source: Any, data: Any) -> None:
     if not problems:
         with contextlib.suppress(StatesError):
             template.evaluate(Scope(data, {}, {}))
+
+
+def test_values_that_are_too_deep_fail_as_the_language_says() -> None:
+    deep: Any = 1
+    for _ in range(3_000):
+        deep = {"a": [deep]}
+    scope = Scope({"deep": deep}, {}, {})
+    for text in ("States.JsonToString($.deep)", "States.Format('{}', $.deep)", "States.Hash($.deep, 'MD5')"):
+        with pytest.raises(StatesError) as caught:
+            parse_call(text, "f").evaluate(scope)
+        assert caught.value.error == "States.IntrinsicFailure"
+    with pytest.raises(StatesError, match="nested"):
+        parse_expression("$.missing", "f").evaluate(scope)
+
+
+def test_deep_templates_can_be_evaluated() -> None:
+    source: Any = {"a.$": "$.x"}
+    for _ in range(150):
+        source = {"a": source}
+    problems: list[tuple[str, str]] = []
+    template = parse_template(source, lambda *problem: problems.append(problem))
+    assert not problems
+    assert template.evaluate(Scope({"x": 1}, {}, {}))["a"]["a"]

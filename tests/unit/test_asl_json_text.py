@@ -73,3 +73,16 @@ def test_arbitrary_text_raises_only_invalid_json(text: str) -> None:
 def test_absurd_depth_is_refused_quickly() -> None:
     with pytest.raises(InvalidJson):
         loads("[" * 200_000)
+
+
+def test_what_is_written_can_be_read_back() -> None:
+    value: object = 1
+    for _ in range(MAX_DEPTH):
+        value = {"a": value}
+    assert loads(dumps(value)) == value
+    with pytest.raises(InvalidJson, match="nested"):
+        dumps([value])
+    for _ in range(5_000):
+        value = [value]
+    with pytest.raises(InvalidJson, match="nested"):
+        dumps(value)

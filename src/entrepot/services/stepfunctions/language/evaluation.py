@@ -82,5 +82,8 @@ class Expression(Protocol):
 
 def shown(value: Json) -> str:
     """Return `value` as JSON for an error's cause, cut at a bound."""
-    text = json_text.dumps(dict(value) if isinstance(value, Mapping) else value)
+    try:
+        text = json_text.dumps(dict(value) if isinstance(value, Mapping) else value)
+    except json_text.InvalidJson as problem:
+        return f"({problem})"
     return text if len(text) <= MAX_SHOWN_CHARACTERS else text[:MAX_SHOWN_CHARACTERS] + "..."

@@ -165,7 +165,7 @@ def _string_to_json(arguments: list[Json]) -> Json:
 
 def _json_to_string(arguments: list[Json]) -> Json:
     value = arguments[0]
-    return json_text.dumps(value if isinstance(value, list | str) or value is None else _plain(value))
+    return json_text.dumps(_plain(value))
 
 
 def _uuid(arguments: list[Json]) -> Json:

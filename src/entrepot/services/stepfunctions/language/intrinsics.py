@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/step-functions/latest/dg/intrinsic-functions.html.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 from .evaluation import INTRINSIC_FAILURE, RUNTIME, Json, Scope, StatesError, shown
 from .intrinsic_functions import FUNCTIONS, Function, IntrinsicProblem
+from .json_text import InvalidJson
 from .path import Path, parse_path_at
 from .path_syntax import Cursor, SyntaxProblem
 
@@ -92,7 +94,7 @@ def _bound(text: str, function: Function, arguments: list[_Parsed]) -> Argument:
         values = [get(scope) for get in getters]
         try:
             return run(values)
-        except IntrinsicProblem as problem:
+        except (IntrinsicProblem, InvalidJson, RecursionError) as problem:
             raise StatesError(INTRINSIC_FAILURE, f"The function '{text}' had the following error: {problem}") from None
 
     return call
@@ -127,6 +129,8 @@ def _parse_argument(cursor: Cursor, keep_escapes: bool) -> _Parsed:
     digits = cursor.match(_NUMBER)
     if digits is not None:
         number: Json = float(digits) if any(mark in digits for mark in ".eE") else int(digits)
+        if abs(number) == math.inf:
+            raise cursor.problem("the number is out of range")
         return _Parsed(lambda _: number, "number", number)
     word = cursor.match(_WORD)
     if word in _WORDS:

@@ -76,9 +76,17 @@ def _depth(marks: bytes) -> int:
     return max(accumulate(map(_DELTA.__getitem__, marks)), default=0)
 
 
-def dumps(value: Any) -> str:
-    """Return the compact JSON text; it can always be written as UTF-8 (lone surrogates are escaped)."""
-    text = _encode(value)
+def dumps(value: Any, max_depth: int = MAX_DEPTH) -> str:
+    """Return the compact JSON text; it can always be written as UTF-8 (lone surrogates are escaped).
+
+    Raises `InvalidJson` when the value is nested deeper than `loads` would take back.
+    """
+    try:
+        text = _encode(value)
+    except RecursionError:
+        raise InvalidJson(f"nested more than {max_depth} levels deep") from None
+    if text.count("[") + text.count("{") > max_depth and _too_deep(text, max_depth):
+        raise InvalidJson(f"nested more than {max_depth} levels deep")
     if text.isascii():
         return text
     try:

@@ -311,7 +311,7 @@ def _parse_map(fields: Fields, common: dict[str, Any], reading: Reading) -> Stat
         **common,
         item_processor=processor_of(fields, reading.read_workflow),
         items_path=fields.reference_path("ItemsPath") or ROOT_PATH,
-        item_selector=fields.object_template(selector),
+        item_selector=fields.template(selector),
         max_concurrency=fields.integer("MaxConcurrency", lowest=0) or 0,
         max_concurrency_path=fields.reference_path("MaxConcurrencyPath"),
         result_selector=fields.object_template("ResultSelector"),

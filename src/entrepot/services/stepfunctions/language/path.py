@@ -40,6 +40,7 @@ MAX_VISITED_NODES = 500_000
 """How many nodes one evaluation may visit: several times what fits into AWS's 256 KiB of data."""
 
 _JAYWAY_FIELDS = ("InputPath", "OutputPath")
+_CHOICE_FIELDS = ("Variable", "EqualsPath", "ThanPath")
 _MISS = (KeyError, IndexError, TypeError)
 
 
@@ -81,7 +82,7 @@ class Path:
             if data is None and self.steps:
                 return StatesError(RUNTIME, "Unable to apply Path transformation to null or empty input.")
             return StatesError(RUNTIME, f"Invalid path '{self.text}' : {_jayway_reason(self, data)}")
-        if self.field == "Variable":
+        if self.field.endswith(_CHOICE_FIELDS):
             reason = "The choice state's condition path references an invalid value."
             return StatesError(RUNTIME, f"Invalid path '{self.text}': {reason}")
         if self.field == "ItemsPath":
