@@ -1,0 +1,16 @@
+"""Lambda: functions, and the worker processes that run them.
+
+AWS's own runtime client (`awslambdaric`) runs unmodified in warm child processes and fetches its work from our Runtime
+API, so that context objects, error shapes and time-outs are AWS's. This room owns the functions' rows and code, the
+workers, and the durable queue of asynchronous invocations. A synchronous invocation never writes to the ledger.
+
+Source: https://docs.aws.amazon.com/lambda/latest/api/welcome.html
+"""
+
+from entrepot.services.lambda_.configuration import FunctionConfiguration
+from entrepot.services.lambda_.invocation import InvocationResult
+from entrepot.services.lambda_.operations import operations
+from entrepot.services.lambda_.schema import MIGRATIONS
+from entrepot.services.lambda_.service import IssueCredentials, Lambda
+
+__all__ = ["MIGRATIONS", "FunctionConfiguration", "InvocationResult", "IssueCredentials", "Lambda", "operations"]

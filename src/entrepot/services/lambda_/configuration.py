@@ -1,0 +1,173 @@
+"""What a function is: its configuration, checked as AWS checks it, and the ways to name it.
+
+Source: https://docs.aws.amazon.com/lambda/latest/api/API_FunctionConfiguration.html
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+from entrepot.arns import Account
+from entrepot.services.lambda_.errors import InvalidParameterValueError, ResourceNotFoundError
+
+TIMEOUT_LIMIT_S = 900
+MEMORY_MINIMUM_MB, MEMORY_LIMIT_MB = 128, 10_240
+ENVIRONMENT_LIMIT_BYTES = 4_096
+"""AWS's limits for a function's time-out, memory and environment."""
+
+RUNTIMES = frozenset({"python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14"})
+"""Runtimes that are taken. All of them run on the Python that runs the server."""
+
+RESERVED_VARIABLES = frozenset(
+    {
+        "_HANDLER",
+        "_X_AMZN_TRACE_ID",
+        "AWS_ACCESS_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_DEFAULT_REGION",
+        "AWS_EXECUTION_ENV",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE",
+        "AWS_LAMBDA_FUNCTION_NAME",
+        "AWS_LAMBDA_FUNCTION_VERSION",
+        "AWS_LAMBDA_INITIALIZATION_TYPE",
+        "AWS_LAMBDA_LOG_GROUP_NAME",
+        "AWS_LAMBDA_LOG_STREAM_NAME",
+        "AWS_LAMBDA_RUNTIME_API",
+        "AWS_REGION",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "LAMBDA_RUNTIME_DIR",
+        "LAMBDA_TASK_ROOT",
+    }
+)
+"""A function's environment may not set these."""
+
+_NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}", re.ASCII)
+_HANDLER = re.compile(r"[^\s]{1,128}")
+_ROLE = re.compile(r"arn:aws[a-zA-Z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+", re.ASCII)
+_VARIABLE = re.compile(r"[a-zA-Z]\w+", re.ASCII)
+_REFERENCE = re.compile(
+    r"(?:arn:aws[\w-]*:lambda:(?P<region>[a-z0-9-]+):)?(?:(?P<account>\d{12}):)?(?:function:)?"
+    r"(?P<name>[a-zA-Z0-9-_]{1,64})(?::(?P<qualifier>\$LATEST|[a-zA-Z0-9-_]+))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionConfiguration:
+    """A function as deployed. `code_sha256` (hex) names its code; the service fills it in, with the times.
+
+    `code_folder` is where `put_function` takes the code from (a copy is made); None keeps the code there is.
+    `reserved_concurrency` None shares the pool; 0 refuses every invocation. `minimum_warm` workers are kept ready.
+    """
+
+    name: str
+    role_arn: str
+    handler: str
+    runtime: str = "python3.11"
+    timeout_s: int = 3
+    memory_size_mb: int = 128
+    environment: Mapping[str, str] = field(default_factory=dict)
+    code_folder: Path | None = None
+    description: str = ""
+    reserved_concurrency: int | None = None
+    minimum_warm: int = 0
+    log_group: str = ""
+    code_sha256: str = ""
+    code_size_bytes: int = 0
+    modified_at_ms: int = 0
+    revision_id: str = ""
+
+    @property
+    def log_group_name(self) -> str:
+        """The log group of the function's workers."""
+        return self.log_group or f"/aws/lambda/{self.name}"
+
+    def to_json(self) -> str:
+        """Return the row's text."""
+        return json.dumps(asdict(replace(self, code_folder=None)), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "FunctionConfiguration":
+        """Return what `to_json` wrote; members of other versions are left out."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
+
+
+def check(configuration: FunctionConfiguration) -> None:
+    """Raise InvalidParameterValueError when AWS would refuse the configuration."""
+    if not _NAME.fullmatch(configuration.name):
+        _refuse(configuration.name, "functionName", "regular expression pattern: [a-zA-Z0-9-_]{1,64}")
+    if not _ROLE.fullmatch(configuration.role_arn):
+        _refuse(configuration.role_arn, "role", "regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/…")
+    if not _HANDLER.fullmatch(configuration.handler):
+        _refuse(configuration.handler, "handler", "regular expression pattern: [^\\s]+ (at most 128 characters)")
+    if configuration.runtime not in RUNTIMES:
+        _refuse(configuration.runtime, "runtime", f"enum value set: [{', '.join(sorted(RUNTIMES))}]")
+    if not 1 <= configuration.timeout_s <= TIMEOUT_LIMIT_S:
+        _refuse(configuration.timeout_s, "timeout", f"value between 1 and {TIMEOUT_LIMIT_S}")
+    if not MEMORY_MINIMUM_MB <= configuration.memory_size_mb <= MEMORY_LIMIT_MB:
+        _refuse(configuration.memory_size_mb, "memorySize", f"value between {MEMORY_MINIMUM_MB} and {MEMORY_LIMIT_MB}")
+    if len(configuration.description) > 256:
+        _refuse(configuration.description, "description", "length less than or equal to 256")
+    if configuration.reserved_concurrency is not None and configuration.reserved_concurrency < 0:
+        _refuse(configuration.reserved_concurrency, "reservedConcurrentExecutions", "value at least 0")
+    _check_environment(configuration.environment)
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name, value in environment.items():
+        if not _VARIABLE.fullmatch(name):
+            _refuse(name, "environment.variables", "keys of pattern: [a-zA-Z]([a-zA-Z0-9_])+")
+        if "\0" in value:
+            raise InvalidParameterValueError(f"The environment variable {name} contains a NUL character.")
+    if reserved := sorted(RESERVED_VARIABLES & set(environment)):
+        raise InvalidParameterValueError(
+            "Lambda was unable to configure your environment variables because the environment variables you have "
+            f"provided contains reserved keys that are currently not supported for modification. "
+            f"Reserved keys used in this request: {', '.join(reserved)}"
+        )
+    if len(json.dumps(dict(environment)).encode()) > ENVIRONMENT_LIMIT_BYTES:
+        raise InvalidParameterValueError(
+            "Lambda was unable to configure your environment variables because the environment variables you have "
+            f"provided exceeded the {ENVIRONMENT_LIMIT_BYTES // 1024}KB limit."
+        )
+
+
+def _refuse(value: object, member: str, constraint: str) -> None:
+    raise InvalidParameterValueError(
+        f"1 validation error detected: Value '{str(value)[:200]}' at '{member}' failed to satisfy constraint: "
+        f"Member must satisfy {constraint}"
+    )
+
+
+def function_arn(account: Account, name: str) -> str:
+    """Return `arn:aws:lambda:region:account:function:name`."""
+    return account.arn("lambda", f"function:{name}")
+
+
+def function_name(account: Account, reference: str, qualifier: str | None = None) -> str:
+    """Return the function's name from a name, a partial ARN (`123456789012:name`) or an ARN, with `$LATEST` or nothing.
+
+    ResourceNotFoundError for another account, region or version: there is one of each here.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise InvalidParameterValueError(
+            f"1 validation error detected: Value '{reference[:200]}' at 'functionName' failed to satisfy constraint: "
+            "Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-"
+            "\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
+        )
+    wanted = match["qualifier"] or qualifier or "$LATEST"
+    foreign = match["region"] not in (None, account.region) or match["account"] not in (None, account.account_id)
+    if foreign or wanted != "$LATEST":
+        arn = function_arn(account, match["name"])
+        raise not_found(reference if foreign else f"{arn}:{wanted}")
+    return match["name"]
+
+
+def not_found(arn: str) -> ResourceNotFoundError:
+    """Return AWS's error for a function that is not there."""
+    return ResourceNotFoundError(f"Function not found: {arn}", Type="User")

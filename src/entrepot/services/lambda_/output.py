@@ -1,0 +1,103 @@
+"""What a worker prints, cut into log events, within bounds.
+
+One pipe carries standard output, standard error and awslambdaric's telemetry frames (a magic number, a length, a time, a
+message; each frame is one event, several lines of a stack trace included), so the order is the order of writing. The
+bytes of the magic number cannot occur in UTF-8 text.
+"""
+
+import re
+from collections.abc import Callable
+
+from entrepot import clock
+
+LINE_LIMIT_BYTES = 256 * 1024
+"""A longer line is cut into several events."""
+
+INVOCATION_LIMIT_BYTES = 8 * 1024 * 1024
+"""What one invocation may log; the rest is counted and dropped, and a line says so."""
+
+_MAGIC = re.compile(rb"\xa5\x5a\x00[\x00-\x1f]")
+_HEADER_BYTES = 16
+
+
+class Output:
+    """Takes bytes as they come and calls `emit(timestamp_ms, text)` for each event."""
+
+    def __init__(self, emit: Callable[[int, str], None]) -> None:
+        self._emit = emit
+        self._buffer = bytearray()
+        self._taken = 0
+        self._dropped = 0
+
+    def begin(self) -> None:
+        """A new invocation starts: its budget is fresh."""
+        self._taken = self._dropped = 0
+
+    def end(self) -> None:
+        """The invocation is over: an unfinished line is an event, and dropped output is told."""
+        if self._buffer:
+            self._line(bytes(self._buffer))
+            self._buffer.clear()
+        if self._dropped:
+            self._emit(
+                clock.now_ms(),
+                f"[entrepot] {self._dropped} bytes of log output were dropped: one invocation may log "
+                f"{INVOCATION_LIMIT_BYTES} bytes.\n",
+            )
+            self._dropped = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the pipe."""
+        if self._taken >= INVOCATION_LIMIT_BYTES:
+            self._dropped += len(data) + len(self._buffer)
+            self._buffer.clear()
+            return
+        self._buffer += data
+        while self._buffer:
+            frame = _MAGIC.search(self._buffer)
+            if frame is None:
+                self._lines(len(self._buffer))
+                return
+            if frame.start() > 0:
+                self._lines(frame.start(), whole=True)
+                continue
+            if not self._frame():
+                return
+
+    def _lines(self, end: int, *, whole: bool = False) -> None:
+        """Emit the lines up to `end`; with `whole` also the last one that has no end of line."""
+        last = end if whole else self._buffer.rfind(b"\n", 0, end) + 1
+        if not last and end > LINE_LIMIT_BYTES:
+            last = LINE_LIMIT_BYTES
+        for line in bytes(self._buffer[:last]).split(b"\n"):
+            if line:
+                self._line(line)
+        del self._buffer[:last]
+
+    def _frame(self) -> bool:
+        """Emit the frame that begins the buffer; False when it is not complete yet."""
+        if len(self._buffer) < _HEADER_BYTES:
+            return False
+        length = int.from_bytes(self._buffer[4:8], "big")
+        if length > INVOCATION_LIMIT_BYTES:  # no frame of awslambdaric: take the bytes as text
+            self._line(bytes(self._buffer[:_HEADER_BYTES]))
+            del self._buffer[:_HEADER_BYTES]
+            return True
+        if len(self._buffer) < _HEADER_BYTES + length:
+            return False
+        timestamp_ms = int.from_bytes(self._buffer[8:16], "big") // 1000
+        now_ms = clock.now_ms()
+        if not now_ms - 3_600_000 < timestamp_ms <= now_ms:
+            timestamp_ms = now_ms
+        self._line(bytes(self._buffer[_HEADER_BYTES : _HEADER_BYTES + length]), timestamp_ms)
+        del self._buffer[: _HEADER_BYTES + length]
+        return True
+
+    def _line(self, line: bytes, timestamp_ms: int | None = None) -> None:
+        for start in range(0, len(line), LINE_LIMIT_BYTES):
+            part = line[start : start + LINE_LIMIT_BYTES]
+            self._taken += len(part)
+            if self._taken > INVOCATION_LIMIT_BYTES:
+                self._dropped += len(part)
+                continue
+            self._emit(timestamp_ms or clock.now_ms(), part.decode(errors="replace"))

@@ -1,0 +1,379 @@
+"""The pool of workers: which worker runs which invocation, and how many there are.
+
+Invocations of a function wait in its queue until a worker is free; the wait is bounded in time, number and bytes. Workers
+are started when the queue does not move, ended when idle or when another function needs their place.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from entrepot import clock
+from entrepot.services.lambda_ import processes
+from entrepot.services.lambda_.configuration import FunctionConfiguration
+from entrepot.services.lambda_.errors import LambdaServiceError, TooManyRequestsError
+from entrepot.services.lambda_.invocation import Invocation
+from entrepot.services.lambda_.worker import Surroundings, Worker
+
+WORKER_LIMIT = 2 * (os.cpu_count() or 1)
+"""Workers of all functions together, by default."""
+
+WAIT_LIMIT_S = 60.0
+"""An invocation waits at most this long for a worker; then TooManyRequestsException."""
+
+QUEUE_LIMIT = 10_000
+QUEUE_LIMIT_BYTES = 256 * 1024 * 1024
+"""At most this many invocations wait, with payloads of at most this size together."""
+
+SCALE_AFTER_S = 0.05
+"""While a function has workers, another is started only when an invocation has waited this long."""
+
+START_LIMIT = max(1, os.cpu_count() or 1)
+"""Workers that start at the same time: starting costs a core."""
+
+IDLE_LIMIT_S = 600.0
+"""An idle worker beyond `minimum_warm` is ended after this time."""
+
+WORKER_LIFETIME_S = 4 * 3600.0
+"""A worker is replaced after this time, or before its credentials expire if that is earlier."""
+
+WATCH_INTERVAL_S = 0.05
+"""How often the memory and processes of busy workers are measured."""
+
+UPKEEP_INTERVAL_S = 1.0
+"""How often waits, idle workers and minimum_warm are looked after."""
+
+WARM_RETRY_S = 30.0
+"""After a failed initialisation, `minimum_warm` is not tried again for this time."""
+
+STOP_LIMIT_S = 5.0
+"""How long `stop` waits for processes to be gone."""
+
+_log = logging.getLogger("entrepot.lambda")
+
+
+@dataclass(eq=False, slots=True)
+class _Function:
+    """A function's queue and workers."""
+
+    configuration: FunctionConfiguration
+    waiting: deque[Invocation] = field(default_factory=deque)
+    idle: list[Worker] = field(default_factory=list)
+    busy: set[Worker] = field(default_factory=set)
+    starting: set[Worker] = field(default_factory=set)
+    scale_timer: asyncio.TimerHandle | None = None
+    warm_after_s: float = 0.0
+
+    @property
+    def workers(self) -> int:
+        return len(self.idle) + len(self.busy) + len(self.starting)
+
+    def is_current(self, worker: Worker) -> bool:
+        return worker.configuration.revision_id == self.configuration.revision_id
+
+
+class Pool:
+    """All workers of all functions. For the event loop's thread."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        *,
+        worker_limit: int = WORKER_LIMIT,
+        wait_limit_s: float = WAIT_LIMIT_S,
+        idle_limit_s: float = IDLE_LIMIT_S,
+    ) -> None:
+        self._surroundings = surroundings
+        self._worker_limit = worker_limit
+        self._wait_limit_s = wait_limit_s
+        self._idle_limit_s = idle_limit_s
+        self._functions: dict[str, _Function] = {}
+        self._workers: set[Worker] = set()
+        self._queued_bytes = 0
+        self._queued = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
+        self._all_ended = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin the upkeep; workers for `minimum_warm` start in the background."""
+        self._running = True
+        self._spawn_task(self._upkeep_forever())
+        self._spawn_task(self._watch_forever())
+        self._upkeep()
+
+    async def stop(self) -> None:
+        """End every worker; invocations that wait or run fail with ServiceException."""
+        self._running = False
+        for function in self._functions.values():
+            while function.waiting:
+                self._fail_waiting(self._pop(function), LambdaServiceError("The server is stopping."))
+        for worker in list(self._workers):
+            if worker.invocation is not None and not worker.invocation.future.done():
+                worker.invocation.future.set_exception(LambdaServiceError("The server is stopping."))
+            worker.end()
+        self._all_ended.clear()
+        if any(worker.pid for worker in self._workers):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), STOP_LIMIT_S)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def configure(self, configuration: FunctionConfiguration) -> None:
+        """Use this configuration from now on; workers with another are replaced when they are free."""
+        function = self._functions.get(configuration.name)
+        if function is None:
+            function = self._functions[configuration.name] = _Function(configuration)
+        else:
+            function.configuration = configuration
+            function.warm_after_s = 0.0
+            for worker in [*function.idle, *function.starting]:
+                if not function.is_current(worker):
+                    self._retire(function, worker)
+        if self._running:
+            self._keep_warm(function)
+            self._scale(function)
+
+    def remove(self, name: str) -> None:
+        """Forget a function: its workers end when they are free, its queue is refused."""
+        function = self._functions.pop(name, None)
+        if function is None:
+            return
+        while function.waiting:
+            self._fail_waiting(self._pop(function), LambdaServiceError(f"The function {name} was deleted."))
+        for worker in [*function.idle, *function.starting]:
+            self._retire(function, worker)
+
+    def submit(self, configuration: FunctionConfiguration, invocation: Invocation) -> None:
+        """Run the invocation as soon as a worker is free; TooManyRequestsError when it cannot even wait."""
+        if not self._running:
+            raise LambdaServiceError("The server is not running functions now.")
+        function = self._functions.get(configuration.name)
+        if function is None:
+            function = self._functions[configuration.name] = _Function(configuration)
+        if function.configuration.reserved_concurrency == 0:
+            raise TooManyRequestsError("Rate Exceeded.", Reason="ReservedFunctionConcurrentInvocationLimitExceeded")
+        if function.idle and not function.waiting:
+            worker = function.idle.pop()
+            function.busy.add(worker)
+            worker.run(invocation)
+            return
+        size = len(invocation.payload)
+        if self._queued >= QUEUE_LIMIT or self._queued_bytes + size > QUEUE_LIMIT_BYTES:
+            raise TooManyRequestsError("Rate Exceeded.", Reason="ConcurrentInvocationLimitExceeded")
+        function.waiting.append(invocation)
+        self._queued += 1
+        self._queued_bytes += size
+        self._scale(function)
+
+    def counts(self, name: str) -> tuple[int, int, int, int]:
+        """Return (idle, busy, starting, waiting) of a function."""
+        function = self._functions.get(name)
+        if function is None:
+            return (0, 0, 0, 0)
+        return len(function.idle), len(function.busy), len(function.starting), len(function.waiting)
+
+    # ── workers come and go ──────────────────────────────────────────────────────────────────────────────────────
+
+    def on_ready(self, worker: Worker) -> None:
+        """Give the worker its next invocation, or let it rest, or let it go."""
+        function = self._functions.get(worker.configuration.name)
+        if function is None:
+            worker.end()
+            return
+        function.starting.discard(worker)
+        function.busy.discard(worker)
+        if worker.retiring or not function.is_current(worker) or clock.monotonic_s() > _expiry(worker):
+            self._retire(function, worker)
+            self._scale(function)
+        elif function.waiting:
+            function.busy.add(worker)
+            worker.run(self._pop(function))
+        elif (other := self._starving(function)) is not None:
+            self._retire(function, worker)
+            self._scale(other)
+        else:
+            function.idle.append(worker)
+
+    def on_end(self, worker: Worker) -> None:
+        """Forget an ended worker; if it could not load the handler, answer who waited for that."""
+        self._workers.discard(worker)
+        function = self._functions.get(worker.configuration.name)
+        if function is not None:
+            was_starting = worker in function.starting
+            function.starting.discard(worker)
+            function.busy.discard(worker)
+            if worker in function.idle:
+                function.idle.remove(worker)
+            if was_starting and not worker.retiring and self._running:
+                self._on_init_failure(function, worker)
+        if not any(worker.pid for worker in self._workers):
+            self._all_ended.set()
+        if self._running:
+            for other in self._functions.values():
+                self._scale(other)
+
+    def _on_init_failure(self, function: _Function, worker: Worker) -> None:
+        """Answer the invocations that waited for this worker with its error; a later invocation tries again."""
+        function.warm_after_s = clock.monotonic_s() + WARM_RETRY_S
+        alone = not function.idle and not function.busy
+        count = len(function.waiting) if alone else min(1, len(function.waiting))
+        for _ in range(count):
+            worker.fail_init(self._pop(function))
+
+    def _scale(self, function: _Function) -> None:
+        """Start another worker if the queue does not move without."""
+        if not self._running or len(function.waiting) <= len(function.starting):
+            return
+        waited_s = clock.monotonic_s() - function.waiting[0].queued_at_s
+        if (function.busy or function.starting) and waited_s < SCALE_AFTER_S:
+            if function.scale_timer is None:
+                delay_s = SCALE_AFTER_S - waited_s + 0.001
+                function.scale_timer = asyncio.get_running_loop().call_later(delay_s, self._scale_later, function)
+            return
+        reserved = function.configuration.reserved_concurrency
+        if reserved is not None and function.workers >= reserved:
+            return
+        if sum(len(other.starting) for other in self._functions.values()) >= START_LIMIT:
+            return
+        if len(self._workers) >= self._worker_limit:
+            self._make_room(function)
+            return
+        self._launch(function)
+        if len(function.waiting) > len(function.starting) and function.scale_timer is None:
+            function.scale_timer = asyncio.get_running_loop().call_later(SCALE_AFTER_S, self._scale_later, function)
+
+    def _scale_later(self, function: _Function) -> None:
+        function.scale_timer = None
+        self._scale(function)
+
+    def _make_room(self, needy: _Function) -> None:
+        """End the longest idle worker of another function; its end starts one for the needy."""
+        idle = [
+            (worker.idle_since_s, worker, f) for f in self._functions.values() if f is not needy for worker in f.idle
+        ]
+        if idle:
+            _, worker, function = min(idle, key=lambda entry: entry[0])
+            self._retire(function, worker)
+
+    def _starving(self, but: _Function) -> _Function | None:
+        """Return a function with a queue and no worker at all, when no more workers may be started."""
+        if len(self._workers) < self._worker_limit:
+            return None
+        return next((f for f in self._functions.values() if f is not but and f.waiting and not f.workers), None)
+
+    def _launch(self, function: _Function) -> None:
+        worker = Worker(function.configuration, self._surroundings, self)
+        function.starting.add(worker)
+        self._workers.add(worker)
+        self._spawn_task(self._start(function, worker))
+
+    async def _start(self, function: _Function, worker: Worker) -> None:
+        try:
+            await worker.start()
+        except Exception as error:  # noqa: BLE001 - the task's top frame: whoever waits is told
+            _log.exception("A worker of the function %s could not be started.", function.configuration.name)
+            self._workers.discard(worker)
+            function.starting.discard(worker)
+            function.warm_after_s = clock.monotonic_s() + WARM_RETRY_S
+            worker.end()
+            if function.waiting and not function.idle and not function.busy:
+                failure = LambdaServiceError(f"The function could not be started: {error}")
+                while function.waiting:
+                    self._fail_waiting(self._pop(function), failure)
+
+    def _retire(self, function: _Function, worker: Worker) -> None:
+        worker.retiring = True
+        function.starting.discard(worker)
+        if worker in function.idle:
+            function.idle.remove(worker)
+        worker.end()
+        if not worker.pid:
+            self._workers.discard(worker)
+
+    # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _upkeep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_INTERVAL_S)
+            self._upkeep()
+
+    def _upkeep(self) -> None:
+        now_s = clock.monotonic_s()
+        for function in list(self._functions.values()):
+            while function.waiting and now_s - function.waiting[0].queued_at_s > self._wait_limit_s:
+                self._fail_waiting(
+                    self._pop(function),
+                    TooManyRequestsError(
+                        f"Rate Exceeded. No worker of {function.configuration.name} became free in "
+                        f"{self._wait_limit_s:.0f} seconds.",
+                        Reason="ConcurrentInvocationLimitExceeded",
+                    ),
+                )
+            spare = function.workers - function.configuration.minimum_warm
+            for worker in list(function.idle):
+                if now_s > _expiry(worker) or (spare > 0 and now_s - worker.idle_since_s > self._idle_limit_s):
+                    self._retire(function, worker)
+                    spare -= 1
+            self._keep_warm(function)
+            self._scale(function)
+
+    def _keep_warm(self, function: _Function) -> None:
+        """Start workers up to `minimum_warm`, as far as the pool goes."""
+        if clock.monotonic_s() < function.warm_after_s:
+            return
+        missing = function.configuration.minimum_warm - function.workers
+        reserved = function.configuration.reserved_concurrency
+        if reserved is not None:
+            missing = min(missing, reserved - function.workers)
+        for _ in range(max(0, missing)):
+            starting = sum(len(other.starting) for other in self._functions.values())
+            if starting >= START_LIMIT or len(self._workers) >= self._worker_limit:
+                return
+            self._launch(function)
+
+    async def _watch_forever(self) -> None:
+        """End workers that take more memory or processes than they may."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            now_s = clock.monotonic_s()
+            for worker in list(self._workers):
+                invocation = worker.invocation
+                if worker.pid and (invocation is None or now_s - invocation.started_at_s > WATCH_INTERVAL_S / 2):
+                    _watch(worker)
+
+    # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pop(self, function: _Function) -> Invocation:
+        invocation = function.waiting.popleft()
+        self._queued -= 1
+        self._queued_bytes -= len(invocation.payload)
+        return invocation
+
+    def _fail_waiting(self, invocation: Invocation, error: Exception) -> None:
+        if not invocation.future.done():
+            invocation.future.set_exception(error)
+
+    def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _expiry(worker: Worker) -> float:
+    return min(worker.started_at_s + WORKER_LIFETIME_S, worker.expires_at_s)
+
+
+def _watch(worker: Worker) -> None:
+    family = processes.family(worker.pid)
+    limit_mb = worker.configuration.memory_size_mb
+    if processes.resident_bytes(family) > limit_mb * 1024 * 1024:
+        worker.end(("Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed"))
+    elif len(family) > processes.PROCESS_LIMIT:
+        worker.end(("Runtime.ExitError", f"Error: more than {processes.PROCESS_LIMIT} processes; signal: killed"))

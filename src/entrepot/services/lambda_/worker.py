@@ -1,0 +1,433 @@
+"""One worker: a child process that runs awslambdaric with one function's handler, from its start to its end.
+
+The process leads a session of its own, so that everything it starts can be killed with it. It sees the environment that
+AWS documents and nothing of the server's. One invocation runs at a time.
+
+Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from entrepot import clock, ids
+from entrepot.arns import Account
+from entrepot.loglines import LogLine, WriteLog
+from entrepot.services.lambda_ import processes
+from entrepot.services.lambda_.configuration import FunctionConfiguration
+from entrepot.services.lambda_.invocation import TAIL_LIMIT_BYTES, Invocation, error_payload, exit_reason
+from entrepot.services.lambda_.output import Output
+from entrepot.services.lambda_.runtime_api import RuntimeApi, is_connection_of
+
+INIT_LIMIT_S = 30.0
+"""A worker that has not asked for work after this time is ended. (AWS: 10 s; a laptop may be busy.)"""
+
+DATA_SLACK_BYTES = 256 * 1024 * 1024
+"""RLIMIT_DATA is twice the function's memory and this: threads' stacks count there though they are never resident. It
+stops a sudden huge allocation (MemoryError); the watchdog, which measures what is resident, stops the rest."""
+
+READ_BYTES = 65_536
+READS_PER_WAKE = 16
+"""At most this many reads of a worker's output before others have their turn."""
+
+READS_AT_END = 256
+"""At most this many reads to collect what was printed before an invocation ended."""
+
+_LAUNCHER = Path(__file__).with_name("launcher.py")
+_log = logging.getLogger("entrepot.lambda")
+
+
+class WorkerCredentials(Protocol):
+    """Temporary credentials of a function's role."""
+
+    @property
+    def access_key_id(self) -> str: ...
+    @property
+    def secret_access_key(self) -> str: ...
+    @property
+    def session_token(self) -> str | None: ...
+    @property
+    def expires_at_ms(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all workers share."""
+
+    account: Account
+    code: Path
+    scratch: Path
+    issue_credentials: Callable[[str, str], WorkerCredentials]
+    endpoint_url: Callable[[], str]
+    write_log: WriteLog
+
+
+class Owner(Protocol):
+    """The pool, as a worker sees it."""
+
+    def on_ready(self, worker: "Worker") -> None:
+        """The worker can take an invocation."""
+        ...
+
+    def on_end(self, worker: "Worker") -> None:
+        """The worker's process is gone; its invocation has been answered."""
+        ...
+
+
+class Worker:
+    """A worker process. `start()` it once; it ends by itself or by `end()`."""
+
+    def __init__(self, configuration: FunctionConfiguration, surroundings: Surroundings, owner: Owner) -> None:
+        self.configuration = configuration
+        self.state: Literal["starting", "idle", "busy", "ended"] = "starting"
+        self.started_at_s = self.idle_since_s = clock.monotonic_s()
+        self.expires_at_s = float("inf")
+        self.retiring = False
+        self.invocation: Invocation | None = None
+        self.init_error: bytes | None = None
+        self.has_served = False
+        self._surroundings = surroundings
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._id = ids.random_hex(16)
+        self._log_group = configuration.log_group_name
+        self._log_stream = f"{clock.now():%Y/%m/%d}/[$LATEST]{self._id}"
+        self._output = Output(self._log)
+        self._early: list[tuple[int, str]] = []
+        self._init_s = 0.0
+        self._verdict: tuple[str, str] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._reply: Callable[[Invocation], None] | None = None
+        self._server: asyncio.Server | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = self._pipe = -1
+        self._folder = surroundings.scratch / self._id
+
+    @property
+    def pid(self) -> int:
+        """The process id, 0 before it is started."""
+        return self._process.pid if self._process else 0
+
+    # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self) -> None:
+        """Start the process; OSError when the system does not let us."""
+        self._server = await self._loop.create_server(lambda: RuntimeApi(self), "127.0.0.1", 0)
+        if self.state == "ended":
+            self._server.close()
+            return
+        port = self._server.sockets[0].getsockname()[1]
+        self._folder.mkdir(parents=True, mode=0o700)
+        self._pipe, write_end = os.pipe()
+        os.set_blocking(self._pipe, False)
+        try:
+            self._spawn(port, write_end)
+        finally:
+            os.close(write_end)
+        self._loop.add_reader(self._pipe, self._read_output)
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._timer = self._loop.call_later(INIT_LIMIT_S, self._on_init_timeout)
+
+    def _spawn(self, port: int, write_end: int) -> None:
+        configuration = self.configuration
+        data_bytes = 2 * configuration.memory_size_mb * 1024 * 1024 + DATA_SLACK_BYTES
+        tasks = 0 if os.getuid() == 0 else processes.user_task_count() + processes.PROCESS_LIMIT
+        credentials = self._surroundings.issue_credentials(configuration.role_arn, configuration.name)
+        if credentials.expires_at_ms is not None:
+            lifetime_s = (credentials.expires_at_ms - clock.now_ms()) / 1000
+            self.expires_at_s = clock.monotonic_s() + lifetime_s - configuration.timeout_s - lifetime_s / 10
+        self._process = subprocess.Popen(  # noqa: S603 - our own launcher
+            [
+                sys.executable,
+                "-s",
+                str(_LAUNCHER),
+                *map(str, (os.getpid(), data_bytes, tasks)),
+                configuration.handler,
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
+            pass_fds=(write_end,),
+            cwd=self._task_root,
+            env=self._environment(port, write_end, credentials),
+            start_new_session=True,
+        )
+
+    @property
+    def _task_root(self) -> Path:
+        return self._surroundings.code / self.configuration.code_sha256
+
+    def _environment(self, port: int, telemetry: int, credentials: WorkerCredentials) -> dict[str, str]:
+        """Return everything the process sees: AWS's documented variables and the function's own."""
+        configuration, region = self.configuration, self._surroundings.account.region
+        folder = str(self._folder)
+        variables = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "TZ": ":UTC",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **configuration.environment,
+            "HOME": folder,
+            "TMPDIR": folder,
+            "_HANDLER": configuration.handler,
+            "LAMBDA_TASK_ROOT": str(self._task_root),
+            "LAMBDA_RUNTIME_DIR": str(_LAUNCHER.parent),
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_{configuration.runtime}",
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_size_mb),
+            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+            "AWS_LAMBDA_LOG_GROUP_NAME": self._log_group,
+            "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream,
+            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": credentials.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
+            "_LAMBDA_TELEMETRY_LOG_FD": str(telemetry),
+        }
+        if credentials.session_token is not None:
+            variables["AWS_SESSION_TOKEN"] = credentials.session_token
+        variables.setdefault("AWS_ENDPOINT_URL", self._surroundings.endpoint_url())
+        return variables
+
+    def end(self, verdict: tuple[str, str] | None = None) -> None:
+        """Kill the process and all it started. `verdict` is (errorType, text) for the invocation under way."""
+        self._verdict = self._verdict or verdict
+        if self._process is None:
+            self.state = "ended"
+            if self._server is not None:
+                self._server.close()
+            return
+        processes.kill_group(self.pid)
+
+    def _on_exit(self) -> None:
+        """The process has ended: answer its invocation, clean up, tell the pool."""
+        process = self._process
+        assert process is not None
+        processes.kill_group(process.pid)  # what it left behind; first, while the id is still its own
+        if process.poll() is None:
+            return
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._drain_output()
+        self.state = "ended"
+        self._loop.remove_reader(self._pipe)
+        os.close(self._pipe)
+        self._cancel_timer()
+        if self._server is not None:
+            self._server.close()
+        if self.invocation is not None:
+            self._fail_invocation(process.returncode)
+        else:
+            self._output.end()
+        self._loop.run_in_executor(None, _clean_up, self._folder)
+        self._owner.on_end(self)
+
+    def _fail_invocation(self, returncode: int) -> None:
+        """The process ended in the middle: say why, as AWS does."""
+        invocation = self.invocation
+        assert invocation is not None
+        error_type, text = self._verdict or ("Runtime.ExitError", f"Error: {exit_reason(returncode)}")
+        message = f"RequestId: {invocation.request_id} {text}"
+        if error_type == "Sandbox.Timedout":
+            self._log(clock.now_ms(), f"{clock.iso(clock.now_ms())} {invocation.request_id} {text[7:]}\n\n")
+        else:
+            self._log(clock.now_ms(), f"{message}\n{error_type}\n")
+        self._finish(error_payload(error_type, message), "Unhandled", status=error_type)
+
+    def fail_init(self, invocation: Invocation) -> None:
+        """Answer an invocation that waited for this worker, which could not load the handler."""
+        assert self.state == "ended"
+        self._take(invocation)
+        for timestamp_ms, text in self._early:
+            self._tail(text)
+            self._write(timestamp_ms, text)
+        self._early.clear()
+        if self.init_error is not None:
+            document = _object(self.init_error)
+            document["requestId"] = invocation.request_id
+            payload, status = json.dumps(document).encode(), str(document.get("errorType", "Runtime.Unknown"))
+            self._finish(payload, "Unhandled", status=status)
+        else:
+            assert self._process is not None
+            self._fail_invocation(self._process.returncode)
+
+    # ── what the runtime asks ────────────────────────────────────────────────────────────────────────────────────
+
+    def is_own_connection(self, peer_port: int, own_port: int) -> bool:
+        """Say whether a connection to the Runtime API comes from this worker's process."""
+        if is_connection_of(self.pid, peer_port, own_port):
+            return True
+        _log.warning("A process other than worker %d of %s tried its Runtime API.", self.pid, self.configuration.name)
+        return False
+
+    def on_next(self, reply: Callable[[Invocation], None]) -> None:
+        """The runtime is ready for work."""
+        if self.state == "starting":
+            self._cancel_timer()
+            self._init_s = clock.monotonic_s() - self.started_at_s
+            self._drain_output()
+        elif self.invocation is not None:
+            self.end(("Runtime.ExitError", "Error: Runtime asked for the next event before it answered"))
+            return
+        self._reply = reply
+        self.state = "idle"
+        self.idle_since_s = clock.monotonic_s()
+        self._owner.on_ready(self)
+
+    def run(self, invocation: Invocation) -> None:
+        """Hand an invocation to the waiting runtime."""
+        assert self.state == "idle" and self._reply is not None
+        self.state = "busy"
+        timeout_s = self.configuration.timeout_s
+        invocation.deadline_ms = clock.now_ms() + timeout_s * 1000
+        self._take(invocation)
+        for timestamp_ms, text in self._early:
+            self._write(timestamp_ms, text)
+        self._early.clear()
+        self._timer = self._loop.call_later(timeout_s, self._on_timeout)
+        reply, self._reply = self._reply, None
+        reply(invocation)
+
+    def _take(self, invocation: Invocation) -> None:
+        self.invocation = invocation
+        invocation.started_at_s = clock.monotonic_s()
+        self._output.begin()
+        self._log(clock.now_ms(), f"START RequestId: {invocation.request_id} Version: $LATEST\n")
+
+    def on_response(self, request_id: str, payload: bytes | None) -> bool:
+        """The handler has answered; None when with more than Lambda takes."""
+        if self.invocation is None or self.invocation.request_id != request_id or self.state != "busy":
+            return False
+        if payload is None:
+            text = "Response payload size exceeded maximum allowed payload size (6291556 bytes)."
+            error = error_payload("Function.ResponseSizeTooLarge", text)
+            self._log(clock.now_ms(), text + "\n")
+            self._finish(error, "Unhandled", status="Function.ResponseSizeTooLarge")
+        else:
+            self._finish(payload, None)
+        return True
+
+    def on_error(self, request_id: str, payload: bytes) -> bool:
+        """The handler has raised."""
+        if self.invocation is None or self.invocation.request_id != request_id or self.state != "busy":
+            return False
+        self._finish(payload, "Unhandled")
+        return True
+
+    def on_init_error(self, payload: bytes) -> None:
+        """The handler could not be loaded; the process ends itself now."""
+        if self.state == "starting":
+            self.init_error = payload
+
+    def _on_timeout(self) -> None:
+        self.end(("Sandbox.Timedout", f"Error: Task timed out after {self.configuration.timeout_s:.2f} seconds"))
+
+    def _on_init_timeout(self) -> None:
+        self.end(("Sandbox.Timedout", f"Error: Task timed out after {INIT_LIMIT_S:.2f} seconds"))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finish(self, payload: bytes, function_error: str | None, *, status: str = "") -> None:
+        """Write the closing lines and answer the invocation."""
+        invocation = self.invocation
+        assert invocation is not None
+        self._cancel_timer()
+        if self.state == "busy":
+            self._drain_output()
+        self._output.end()
+        duration_ms = (clock.monotonic_s() - invocation.started_at_s) * 1000
+        self._report(invocation.request_id, duration_ms, status)
+        self.invocation = None
+        self.has_served = True
+        invocation.finish(payload, function_error)
+
+    def _report(self, request_id: str, duration_ms: float, status: str) -> None:
+        init_ms, self._init_s = self._init_s * 1000, 0.0
+        size_mb = self.configuration.memory_size_mb
+        used_mb = min(size_mb, processes.peak_memory_mb(self.pid)) or size_mb
+        parts = [
+            f"REPORT RequestId: {request_id}",
+            f"Duration: {duration_ms:.2f} ms",
+            f"Billed Duration: {int(duration_ms + init_ms) + 1} ms",
+            f"Memory Size: {size_mb} MB",
+            f"Max Memory Used: {used_mb} MB",
+        ]
+        if init_ms:
+            parts.append(f"Init Duration: {init_ms:.2f} ms")
+        if status:
+            timed_out = status == "Sandbox.Timedout"
+            parts.append("Status: timeout" if timed_out else f"Status: error\tError Type: {status}")
+        now_ms = clock.now_ms()
+        self._log(now_ms, f"END RequestId: {request_id}\n")
+        self._log(now_ms, "\t".join(parts) + "\t\n")
+
+    # ── what it prints ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_output(self) -> None:
+        self._read(READS_PER_WAKE)
+
+    def _drain_output(self) -> None:
+        self._read(READS_AT_END)
+
+    def _read(self, times: int) -> None:
+        for _ in range(times):
+            try:
+                data = os.read(self._pipe, READ_BYTES)
+            except BlockingIOError:
+                return
+            if not data:
+                if self.state != "ended":
+                    self._loop.remove_reader(self._pipe)
+                return
+            self._output.feed(data)
+            if len(data) < READ_BYTES:
+                return  # that was all there is
+
+    def _log(self, timestamp_ms: int, text: str) -> None:
+        """Write an event; before the first invocation it is kept, to follow that one's START as in AWS."""
+        if self.state == "starting" and self.invocation is None:
+            if len(self._early) < 1_000:
+                self._early.append((timestamp_ms, text))
+            return
+        self._tail(text)
+        self._write(timestamp_ms, text)
+
+    def _tail(self, text: str) -> None:
+        if self.invocation is not None and self.invocation.want_tail:
+            tail = self.invocation.tail
+            tail += text.encode()
+            if not text.endswith("\n"):
+                tail += b"\n"
+            del tail[:-TAIL_LIMIT_BYTES]
+
+    def _write(self, timestamp_ms: int, text: str) -> None:
+        self._surroundings.write_log(self._log_group, self._log_stream, LogLine(timestamp_ms, text))
+
+
+def _object(payload: bytes) -> dict[str, object]:
+    with contextlib.suppress(ValueError, RecursionError):
+        document = json.loads(payload)
+        if isinstance(document, dict):
+            return document
+    return {"errorMessage": payload[:1000].decode(errors="replace"), "errorType": "Runtime.Unknown"}
+
+
+def _clean_up(folder: Path) -> None:
+    """End what left the process group and remove the scratch folder."""
+    processes.kill_marked(f"TMPDIR={folder}".encode())
+    shutil.rmtree(folder, ignore_errors=True)
