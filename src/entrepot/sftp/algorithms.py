@@ -4,8 +4,9 @@ Source: https://docs.aws.amazon.com/transfer/latest/userguide/security-policies.
 
 Two choices beyond the list. `diffie-hellman-group-exchange-sha256` is left out: a client could ask for groups that
 ssh-audit fails, and every client that has it has a fixed group, too. `chacha20-poly1305@openssh.com` is not in AWS's
-list (Terrapin, CVE-2023-48795), hence not here, though strict key exchange would make it safe. There is no SHA-1, no
-CBC, no encrypt-and-MAC, and no compression.
+list (Terrapin, CVE-2023-48795), hence not here, though strict key exchange would make it safe. `hmac-sha2-256` and
+`hmac-sha2-512` (encrypt-and-MAC) are not in AWS's list either; they come last, because libssh2 before 1.11 (curl of
+Debian 12) has no others and ssh-audit does not fail them. There is no SHA-1, no CBC, and no compression.
 """
 
 from typing import Final
@@ -31,7 +32,12 @@ CIPHERS: Final = (
     "aes256-ctr",
 )
 
-MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
+MACS: Final = (
+    "hmac-sha2-256-etm@openssh.com",
+    "hmac-sha2-512-etm@openssh.com",
+    "hmac-sha2-256",
+    "hmac-sha2-512",
+)
 
 SIGNATURES: Final = (
     "ssh-ed25519",

@@ -60,7 +60,7 @@ class RuntimeApi(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         if not peer or not self._runtime.is_own_connection(peer[1], own[1]):
-            transport.abort()
+            transport.close()
             return
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not derive from asyncio's
 
