@@ -447,6 +447,8 @@ def test_refused_rules(rule: dict[str, Any]) -> None:
         (one(Type="Task", Resource="arn:aws:states:us-east-1:123456789012:activity:a"), "Activity"),
         (one(Type="Task", Resource="arn:aws:states:::nope:doIt"), "is not recognized"),
         (one(Type="Task", Resource="foo:bar"), "is not recognized"),
+        (one(Type="Task", Resource="arn:aws:lambda:REGION:ACCOUNT:function:f"), "is not recognized"),
+        (one(Type="Task", Resource="${FunctionArn}"), "is not recognized"),
     ],
 )
 def test_features_refused_by_name(definition: dict[str, Any], names: str) -> None:

@@ -49,6 +49,7 @@ def find(text: str) -> Any:
         ("$.store.bicycle['it\\'s']", 2),
         ("$.store.bicycle.a\\.b", 1),
         ("$.store.bicycle['a b']", 3),
+        ("$.store.bicycle.['a b']", 3),
         ("$.store.bicycle.Ünï", 4),
         ("$.store.bicycle['']", 5),
         ("$$.Execution.Id", "e"),

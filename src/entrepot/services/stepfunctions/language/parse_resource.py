@@ -11,9 +11,9 @@ from .fields import Fields
 MAX_RESOURCE_CHARACTERS = 2_048
 """The longest Resource that is accepted."""
 
-_FUNCTION = re.compile(
-    r"arn:[a-z0-9-]+:lambda:[a-z0-9-]*:[0-9]*:function:[A-Za-z0-9_.-]{1,140}(?::(?:\$LATEST|[A-Za-z0-9_-]{1,128}))?"
-)
+_NAME_AND_QUALIFIER = r"function:[A-Za-z0-9_.-]{1,140}(?::(?:\$LATEST|[A-Za-z0-9_-]{1,128}))?"
+_FUNCTION = re.compile(r"arn:[a-z0-9-]+:lambda:[a-z0-9-]*:[0-9]*:" + _NAME_AND_QUALIFIER)
+_FUNCTION_ELSEWHERE = re.compile(r"arn:[^:]+:lambda:[^:]*:[^:]*:" + _NAME_AND_QUALIFIER)
 _ACTIVITY = re.compile(r"arn:[a-z0-9-]+:states:[a-z0-9-]*:[0-9]*:activity:[^\s:]{1,80}")
 _SERVICE = re.compile(
     r"arn:[a-z0-9-]+:states:[a-z0-9-]*:[0-9]*:(?:(?P<sdk>aws-sdk):)?(?P<service>[A-Za-z0-9-]+):(?P<action>[A-Za-z0-9]+)"
@@ -49,7 +49,8 @@ def parse_resource(fields: Fields, express: bool) -> Resource:
         return NOTHING
     if _FUNCTION.fullmatch(text):
         return Resource(text, Integration.FUNCTION_ARN, "lambda", "invoke")
-    if ":lambda:" in text and text.startswith("arn:") and ":states:" not in text:
+    is_function = text.startswith("arn:") and ":lambda:" in text and ":states:" not in text
+    if is_function and "{" not in text and not _FUNCTION_ELSEWHERE.fullmatch(text):
         fields.problem("Resource", "Value is not a valid resource ARN")
         return NOTHING
     if _ACTIVITY.fullmatch(text):

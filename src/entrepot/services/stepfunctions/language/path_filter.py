@@ -91,7 +91,7 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
-class All:
+class AllOf:
     """`a && b`."""
 
     tests: tuple[Test, ...]
@@ -102,7 +102,7 @@ class All:
 
 
 @dataclass(frozen=True, slots=True)
-class Any_:
+class AnyOf:
     """`a || b`."""
 
     tests: tuple[Test, ...]
@@ -194,14 +194,14 @@ def _parse_any(cursor: Cursor) -> Test:
     tests = [_parse_all(cursor)]
     while cursor.take("||"):
         tests.append(_parse_all(cursor))
-    return tests[0] if len(tests) == 1 else Any_(tuple(tests))
+    return tests[0] if len(tests) == 1 else AnyOf(tuple(tests))
 
 
 def _parse_all(cursor: Cursor) -> Test:
     tests = [_parse_test(cursor)]
     while cursor.take("&&"):
         tests.append(_parse_test(cursor))
-    return tests[0] if len(tests) == 1 else All(tuple(tests))
+    return tests[0] if len(tests) == 1 else AllOf(tuple(tests))
 
 
 def _parse_test(cursor: Cursor) -> Test:

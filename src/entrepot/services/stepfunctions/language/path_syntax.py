@@ -148,7 +148,8 @@ def parse_steps(cursor: Cursor, stops: str, filter_parser: FilterParser) -> tupl
             if cursor.peek() != "[":
                 steps.append(_parse_dotted(cursor, stops))
         elif cursor.take("."):
-            steps.append(_parse_dotted(cursor, stops))
+            if cursor.peek() != "[":  # `$.['a']` is `$['a']`
+                steps.append(_parse_dotted(cursor, stops))
         elif cursor.take("["):
             steps.append(_parse_bracket(cursor, filter_parser))
         else:
