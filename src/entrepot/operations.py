@@ -50,11 +50,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """One thing that IAM must allow: an action (`s3:PutObject`) on a resource ARN, with condition keys."""
+    """One thing that IAM must allow: an action (`s3:PutObject`) on a resource ARN, with condition keys.
+
+    A condition key that holds several values has a tuple.
+    """
 
     action: str
     resource: str
-    context: Mapping[str, str] = field(default_factory=dict)
+    context: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +132,13 @@ class Operations:
     def authorize(self, operation: Operation, request: Request, call: Call) -> None:
         """Raise AccessDeniedError unless IAM allows everything that the operation needs."""
         for permission in operation.permissions(request):
-            decision = self._authorize(call.principal, permission)
+            context = {"aws:SourceIp": call.source_ip, **permission.context}
+            decision = self._authorize(call.principal, Permission(permission.action, permission.resource, context))
             if not decision.allowed:
+                because = "" if decision.reason.startswith("with ") else "because "
                 raise AccessDeniedError(
                     f"User: {call.principal.arn} is not authorized to perform: {permission.action} "
-                    f"on resource: {permission.resource} because {decision.reason}"
+                    f"on resource: {permission.resource} {because}{decision.reason}"
                 )
 
     async def perform(self, service: str, name: str, request: Request, call: Call) -> Response:

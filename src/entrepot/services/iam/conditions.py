@@ -188,6 +188,11 @@ class Value:
         if not globs.has_variables(self._tokens):
             self._matcher = self._compile(self._tokens)
 
+    @property
+    def variables(self) -> set[str]:
+        """Return the names of the policy variables in the value."""
+        return globs.variable_names(self._tokens)
+
     def _compile(self, tokens: tuple[Token, ...]) -> Matcher:
         if self._operator.patterned is not None:
             return self._operator.patterned(tokens)

@@ -62,24 +62,34 @@ def _first(statements: tuple[Statement, ...], resource: str, context: "_Context"
     return None
 
 
+class FoldedVariables(dict[str, str]):
+    """Variables whose names are in lower case already."""
+
+
 class _Context:
     """Names → values of one request; names without regard to case."""
 
-    __slots__ = ("_folded", "_request", "_variables")
+    __slots__ = ("_request", "_variables")
 
     def __init__(self, request: Mapping[str, ContextValue], variables: Mapping[str, str]) -> None:
         self._request = request
         self._variables = variables
-        self._folded: dict[str, ContextValue] | None = None
 
     def value(self, name: str) -> ContextValue | None:
         """Return a condition key's value; `name` is in lower case."""
-        if self._folded is None:
-            self._folded = {key.lower(): value for key, value in self._variables.items()}
-            self._folded.update((key.lower(), value) for key, value in self._request.items())
-        return self._folded.get(name)
+        for key, value in self._request.items():
+            if key.lower() == name:
+                return value
+        if not isinstance(self._variables, FoldedVariables):
+            self._variables = fold(self._variables)
+        return self._variables.get(name)
 
     def text(self, name: str) -> str | None:
         """Return a policy variable's value; a key that holds several values has none."""
         value = self.value(name)
         return value if isinstance(value, str) else None
+
+
+def fold(variables: Mapping[str, str]) -> FoldedVariables:
+    """Return variables with their names in lower case."""
+    return FoldedVariables((name.lower(), value) for name, value in variables.items())

@@ -93,6 +93,11 @@ def has_variables(tokens: Sequence[Token]) -> bool:
     return any(isinstance(token, Variable) for token in tokens)
 
 
+def variable_names(tokens: Sequence[Token]) -> set[str]:
+    """Return the names of the variables among the tokens, in lower case."""
+    return {token.name for token in tokens if isinstance(token, Variable)}
+
+
 def substitute(tokens: Sequence[Token], lookup: Lookup) -> tuple[Token, ...] | None:
     """Return the tokens with each variable's value as literal text, or None when one has neither value nor default."""
     result: list[Token] = []

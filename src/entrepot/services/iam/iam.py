@@ -6,7 +6,7 @@ processes notice it by the version row within REFRESH_INTERVAL_S.
 
 import asyncio
 import logging
-from collections import OrderedDict
+import threading
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
@@ -26,7 +26,7 @@ from entrepot.services.iam.credentials import (
     root_principal,
 )
 from entrepot.services.iam.errors import MalformedPolicyDocumentError, ValidationError
-from entrepot.services.iam.evaluate import evaluate
+from entrepot.services.iam.evaluate import FoldedVariables, evaluate, fold
 from entrepot.services.iam.policy import Policies, compile_policy
 from entrepot.services.iam.roles import CompiledRole, Role, UserKey
 from entrepot.services.iam.service_linked import ADMINISTRATOR, NOTHING, SERVICE_POLICIES
@@ -36,6 +36,9 @@ Audit: TypeAlias = Callable[[Principal, Permission, Decision], None]
 REFRESH_INTERVAL_S = 1.0
 """How often another process's changes are looked for."""
 
+PRINCIPALS = 1_024
+"""Principals whose variables are remembered."""
+
 SESSION_POLICIES = 1_024
 """Compiled session policies that are remembered."""
 
@@ -44,6 +47,8 @@ MIN_DURATION_S = 900
 
 MAX_DURATION_S = 129_600
 """The longest life of temporary credentials (AWS's limit for GetSessionToken)."""
+
+_PRINCIPAL_TYPES = {"root": "Account", "user": "User", "role": "AssumedRole", "service": "Service"}
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +64,9 @@ class IAM:
         self._keys = AccessKeys(account, secret)
         self._roles: dict[str, CompiledRole] = {}
         self._user_keys: dict[str, UserKey] = {}
-        self._session_policies: OrderedDict[str, Policies | None] = OrderedDict()
+        self._lock = threading.Lock()  # decisions are taken on the event loop and in the ledger's writer thread
+        self._variables: dict[int, tuple[Principal, FoldedVariables]] = {}
+        self._session_policies: dict[str, Policies | None] = {}
         self._version = -1
         self._changes = 0
         self._refreshing: asyncio.Task[None] | None = None
@@ -125,7 +132,23 @@ class IAM:
             session_policy = self._session_policy(principal.session_policy)
             if session_policy is None:
                 return Decision(False, "session policy", "its session policy is not valid")
-        return evaluate(self.policies_of(principal), session_policy, permission, self.variables_of(principal))
+        policies = self.policies_of(principal)
+        variables = self._remembered_variables(principal)
+        if policies.uses_time or (session_policy is not None and session_policy.uses_time):
+            variables = FoldedVariables(variables, **time_variables())
+        return evaluate(policies, session_policy, permission, variables)
+
+    def _remembered_variables(self, principal: Principal) -> FoldedVariables:
+        """Return the variables of a principal, which serves many requests of one session."""
+        remembered = self._variables.get(id(principal))
+        if remembered is not None and remembered[0] is principal:
+            return remembered[1]
+        variables = fold(self.variables_of(principal))
+        with self._lock:
+            self._variables[id(principal)] = (principal, variables)
+            if len(self._variables) > PRINCIPALS:
+                self._variables.pop(next(iter(self._variables)))
+        return variables
 
     def policies_of(self, principal: Principal) -> Policies:
         """Return the identity policies of a principal; none for whom nobody knows."""
@@ -139,13 +162,11 @@ class IAM:
         return NOTHING
 
     def variables_of(self, principal: Principal) -> "dict[str, str]":
-        """Return what policy variables and condition keys say about the principal."""
-        now_ms = clock.now_ms()
+        """Return what policy variables and condition keys say about the principal, the time left out."""
         variables = {
             "aws:PrincipalArn": principal.role_arn or principal.arn,
             "aws:PrincipalAccount": self.account.account_id,
-            "aws:EpochTime": str(now_ms // 1000),
-            "aws:CurrentTime": clock.iso(now_ms),
+            "aws:PrincipalType": _PRINCIPAL_TYPES[principal.kind],
         }
         if principal.kind == "user":
             variables["aws:username"] = principal.name
@@ -156,17 +177,20 @@ class IAM:
 
     def _session_policy(self, text: str) -> Policies | None:
         """Return a compiled session policy, or None when it is malformed."""
-        if text in self._session_policies:
+        try:
             return self._session_policies[text]
+        except KeyError:
+            pass
         compiled: Policies | None
         try:
             compiled = compile_policy(text, "session policy")
         except MalformedPolicyDocumentError as error:
             log.warning("A session policy is malformed, everything is denied: %s", error.message)
             compiled = None
-        self._session_policies[text] = compiled
-        if len(self._session_policies) > SESSION_POLICIES:
-            self._session_policies.popitem(last=False)
+        with self._lock:
+            self._session_policies[text] = compiled
+            if len(self._session_policies) > SESSION_POLICIES:
+                self._session_policies.pop(next(iter(self._session_policies)))
         return compiled
 
     # ── credentials ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -318,3 +342,9 @@ class IAM:
         self._changes += 1
         if version == self._version + 1:
             self._version = version
+
+
+def time_variables() -> dict[str, str]:
+    """Return the condition keys that the clock supplies, names in lower case."""
+    now_ms = clock.now_ms()
+    return {"aws:epochtime": str(now_ms // 1000), "aws:currenttime": clock.iso(now_ms)}

@@ -20,7 +20,7 @@ from entrepot.operations import (
 from entrepot.services.iam import roles
 from entrepot.services.iam.errors import InvalidInputError, NoSuchEntityError
 from entrepot.services.iam.evaluate import evaluate
-from entrepot.services.iam.iam import IAM
+from entrepot.services.iam.iam import IAM, time_variables
 from entrepot.services.iam.policy import Policies, compile_policy, join
 from entrepot.services.iam.roles import ManagedPolicy, Role
 
@@ -283,7 +283,7 @@ def _simulate(iam: IAM, policies: Policies, principal: Principal, request: Reque
     for entry in request.get("ContextEntries", []):
         values = tuple(entry.get("ContextKeyValues", ()))
         context[entry["ContextKeyName"]] = values[0] if len(values) == 1 else values
-    variables = iam.variables_of(principal)
+    variables = iam.variables_of(principal) | time_variables()
     results = []
     for action in actions:
         for resource in resources:

@@ -24,6 +24,12 @@ MAX_STATEMENTS = 1_000
 KNOWN_ACTIONS = 1_024
 """Actions per role whose statements are kept sorted out; further actions are sorted out each time."""
 
+TIME_KEYS = frozenset({"aws:currenttime", "aws:epochtime"})
+"""Condition keys that change by themselves, in lower case."""
+
+UNSUPPORTED_KEYS = frozenset({"dynamodb:leadingkeys", "dynamodb:attributes", "dynamodb:enclosingoperation"})
+"""Condition keys that no operation here supplies, and whose absence could let in whom a policy means to keep out."""
+
 _VERSIONS = ("2012-10-17", "2008-10-17")
 _POLICY_KEYS = {"Version", "Id", "Statement"}
 _STATEMENT_KEYS = {"Sid", "Effect", "Action", "NotAction", "Resource", "NotResource", "Condition"}
@@ -43,6 +49,11 @@ class ResourcePattern:
         elif len(globs.split_arn(tokens)) != 6:
             raise ValueError('must be in ARN format or "*"')
 
+    @property
+    def variables(self) -> set[str]:
+        """Return the names of the policy variables in the pattern."""
+        return globs.variable_names(self._tokens)
+
     def matches(self, resource: str, lookup: Lookup, unclear: bool) -> bool:
         """Compare with a request's resource; `unclear` is the answer when a variable has no value."""
         if self._matcher is not None:
@@ -59,7 +70,7 @@ def _resource_matcher(tokens: tuple[Token, ...]) -> Matcher:
         if text.count(":") >= 5:
             return text.__eq__
     first = tokens[0]
-    if isinstance(first, str) and first.count(":") >= 5 and first.split(":", 2)[1]:
+    if isinstance(first, str) and first.count(":") >= 5:
         return globs.matcher(tokens)  # no wildcard before the sixth part: one comparison does
     return arn_matcher(tokens)
 
@@ -80,6 +91,14 @@ class Statement:
     conditions: tuple[Condition, ...]
     allowed: Decision
 
+    def names(self) -> set[str]:
+        """Return the condition keys and policy variables that the statement reads, in lower case."""
+        names = {condition.key for condition in self.conditions}
+        return names.union(
+            *(pattern.variables for pattern in self.resources),
+            *(value.variables for condition in self.conditions for value in condition.values),
+        )
+
     def covers_action(self, action: str) -> bool:
         """Compare with an action in lower case."""
         return any(match(action) for match in self.actions) != self.actions_negated
@@ -90,6 +109,7 @@ class Policies:
     """Statements that hold together: those of a role, or of a session policy."""
 
     statements: tuple[Statement, ...]
+    uses_time: bool = False
     _by_action: dict[str, tuple[tuple[Statement, ...], tuple[Statement, ...]]] = field(
         default_factory=dict, compare=False, repr=False
     )
@@ -108,7 +128,9 @@ class Policies:
 
 def join(policies: Iterable[Policies]) -> Policies:
     """Return all statements of several policies as one."""
-    return Policies(tuple(statement for policy in policies for statement in policy.statements))
+    joined = tuple(policies)
+    statements = tuple(statement for policy in joined for statement in policy.statements)
+    return Policies(statements, any(policy.uses_time for policy in joined))
 
 
 def compile_policy(text: str, name: str, *, max_length: int = MAX_POLICY_LENGTH) -> Policies:
@@ -121,7 +143,7 @@ def compile_policy(text: str, name: str, *, max_length: int = MAX_POLICY_LENGTH)
     statements = []
     for index, (place, statement) in enumerate(statements_of(document)):
         statements.append(_compile_statement(statement, place, name, index, variables=version == "2012-10-17"))
-    return Policies(tuple(statements))
+    return Policies(tuple(statements), any(statement.names() & TIME_KEYS for statement in statements))
 
 
 def parse_document(text: str, *, max_length: int = MAX_POLICY_LENGTH) -> dict[str, Any]:
@@ -267,6 +289,8 @@ def compile_conditions(block: Any, place: str, *, variables: bool) -> tuple[Cond
         for key, value in keys.items():
             if not key:
                 raise malformed(here, "a condition key must not be empty")
+            if key.lower() in UNSUPPORTED_KEYS:
+                raise malformed(f"{here}.{key}", "this condition key is not supported here")
             conditions.append(_compile_condition(name, key, value, f"{here}.{key}", variables=variables))
     return tuple(conditions)
 
