@@ -1,0 +1,26 @@
+"""Step Functions: state machines in the Amazon States Language, and their durable executions.
+
+`language/` reads definitions, `interpreter.py` steps through them without any I/O, `executor.py` makes each step durable
+and acts, `integrations.py` knows what a task's resource stands for, `operations.py` is the API. This room must not import
+another service: tasks go through the gate (`Operations`), what others want to know goes through typed callables.
+
+Source: https://docs.aws.amazon.com/step-functions/latest/dg/welcome.html
+"""
+
+from .executor import ExecutionChange, OnExecutionChanged
+from .integrations import PrincipalForRole
+from .machines import Logging, Machine
+from .operations import operations
+from .schema import MIGRATIONS
+from .service import StepFunctions
+
+__all__ = [
+    "MIGRATIONS",
+    "ExecutionChange",
+    "Logging",
+    "Machine",
+    "OnExecutionChanged",
+    "PrincipalForRole",
+    "StepFunctions",
+    "operations",
+]

@@ -1,0 +1,321 @@
+"""Executions as rows: one of the table `execution`, and the older part of a long history in `execution_history`.
+
+Functions take the transaction or reader first. A running execution has its state and the newest events in its row; one that
+ended has its whole history there, folded. `version` guards every update: who comes second must read again.
+"""
+
+import functools
+import hashlib
+from dataclasses import dataclass
+
+from entrepot import arns, clock, ids
+from entrepot.arns import Account
+from entrepot.database import Reader, Transaction, Value
+
+from . import history, machines, state
+from .errors import ExecutionDoesNotExist, InvalidArn
+from .history import Event
+from .language import StateMachine, parse
+from .language.evaluation import Json
+from .machines import Machine
+from .state import ExecutionState, Frame
+
+TAIL_LIMIT_BYTES = 16_384
+"""Events of a running execution beyond this move to `execution_history`, so that no transition rewrites a long row."""
+
+ID_BITS = 20
+"""An execution's id is its start in milliseconds times 2^20, plus a number: a million starts fit into one millisecond."""
+
+
+class ConflictError(Exception):
+    """Somebody else changed the execution since it was read."""
+
+
+@functools.lru_cache(maxsize=128)
+def parsed(definition: str) -> StateMachine:
+    """Return the machine of a definition that was accepted."""
+    return parse(definition)
+
+
+@functools.lru_cache(maxsize=128)
+def words(definition: str) -> bytes:
+    """Return the dictionary for histories of a definition."""
+    return history.dictionary(definition)
+
+
+@dataclass(slots=True)
+class Execution:
+    """A row. Changed only between its reading and its writing, in one transaction."""
+
+    id: int
+    name: str
+    arn: str
+    machine: Machine
+    status: str
+    version: int
+    stopped_at_ms: int | None
+    redrive_count: int
+    redriven_at_ms: int | None
+    first_event: int
+    state: ExecutionState | None
+    tail: bytes
+    due_at_ms: int | None = None
+
+    @property
+    def started_at_ms(self) -> int:
+        """When it started (ms since the epoch)."""
+        return self.id >> ID_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a list shows of an execution."""
+
+    id: int
+    name: str
+    arn: str
+    status: str
+    stopped_at_ms: int | None
+    redrive_count: int
+    redriven_at_ms: int | None
+
+
+def execution_arn(account: Account, machine: Machine, name: str, id_: int) -> str:
+    """Return the ARN; one of an EXPRESS machine ends in a UUID, since its names need not be unique."""
+    return _arn(account, machine.name, machine.type, name, id_)
+
+
+def _arn(account: Account, machine_name: str, type_: str, name: str, id_: int) -> str:
+    if type_ == "EXPRESS":
+        return account.arn("states", f"express:{machine_name}:{name}:{ids.derived_uuid(str(id_))}")
+    return account.arn("states", f"execution:{machine_name}:{name}")
+
+
+def _digest(arn: str) -> bytes:
+    return hashlib.sha256(arn.split(":", 5)[5].encode()).digest()[:12]
+
+
+_COLUMNS = (
+    "id, name, revision_id, status, version, stopped_at_ms, redrive_count, redriven_at_ms, first_event, state, history, "
+    "due_at_ms"
+)
+
+
+def find(reader: Reader, account: Account, arn: str) -> Execution | None:
+    """Return the execution of this ARN, or None."""
+    row = reader.one(f"SELECT {_COLUMNS} FROM execution WHERE digest = ?", (_digest(arn),))  # noqa: S608
+    return None if row is None else _execution(reader, account, row)
+
+
+def get(reader: Reader, account: Account, arn: str) -> Execution:
+    """Return the execution of this ARN. Raises InvalidArn, ExecutionDoesNotExist."""
+    try:
+        parsed_arn = arns.parse(arn)
+    except ValueError:
+        raise InvalidArn(f"Invalid Arn: '{arn}'") from None
+    kind = parsed_arn.resource.partition(":")[0]
+    if parsed_arn.service != "states" or kind not in ("execution", "express"):
+        raise InvalidArn(f"Invalid Arn: 'Resource type not valid in this context: {kind}'")
+    found = find(reader, account, arn)
+    if found is None or found.arn != arn:
+        raise ExecutionDoesNotExist(f"Execution Does Not Exist: '{arn}'")
+    return found
+
+
+def by_id(reader: Reader, account: Account, id_: int) -> Execution | None:
+    """Return the execution of this row id, or None."""
+    row = reader.one(f"SELECT {_COLUMNS} FROM execution WHERE id = ?", (id_,))  # noqa: S608
+    return None if row is None else _execution(reader, account, row)
+
+
+def _execution(reader: Reader, account: Account, row: tuple[Value, ...]) -> Execution:
+    (id_, name, revision_id, status, version, stopped_at_ms, redrive_count, redriven_at_ms, first_event, content,
+     tail, due_at_ms) = row  # fmt: skip
+    assert isinstance(id_, int) and isinstance(name, str) and isinstance(revision_id, int)
+    assert isinstance(status, str) and isinstance(version, int) and isinstance(first_event, int)
+    assert isinstance(tail, bytes) and isinstance(stopped_at_ms, int | None) and isinstance(content, bytes | None)
+    assert isinstance(redrive_count, int | None) and isinstance(redriven_at_ms, int | None)
+    machine = machines.of_revision(reader, account, revision_id)
+    execution = Execution(
+        id_,
+        name,
+        execution_arn(account, machine, name, id_),
+        machine,
+        status,
+        version,
+        stopped_at_ms,
+        redrive_count or 0,
+        redriven_at_ms,
+        first_event,
+        None,
+        tail,
+        due_at_ms if isinstance(due_at_ms, int) else None,
+    )
+    if content is not None:
+        last_event, last_task_id, input_, root = state.load(content)
+        execution.state = _state(execution, input_, root)
+        execution.state.last_event, execution.state.last_task_id = last_event, last_task_id
+    return execution
+
+
+def _state(execution: Execution, input_: Json, root: Frame) -> ExecutionState:
+    machine = execution.machine
+    return ExecutionState(
+        execution.arn, execution.name, machine.role_arn, machine.arn, machine.name, execution.started_at_ms, input_, root,
+        execution.status, redrive_count=execution.redrive_count, redriven_at_ms=execution.redriven_at_ms,
+    )  # fmt: skip
+
+
+def begin(account: Account, machine: Machine, id_: int, name: str, input_: Json) -> Execution:
+    """Return a new execution that is in no table yet."""
+    arn = execution_arn(account, machine, name, id_)
+    execution = Execution(id_, name, arn, machine, "RUNNING", 0, None, 0, None, 1, None, b"")
+    execution.state = _state(execution, input_, Frame(parsed(machine.definition).start_at, input_))
+    return execution
+
+
+def save(
+    tx: Transaction, execution: Execution, after: ExecutionState, events: list[Event], due_at_ms: int | None
+) -> None:
+    """Write what became of an execution: its new state and `events`, which follow those it has.
+
+    Raises ConflictError when somebody else wrote it since it was read.
+    """
+    execution.tail = history.append(execution.tail, events) if events else execution.tail
+    ended = after.status != "RUNNING"
+    if execution.tail and (ended or len(execution.tail) > TAIL_LIMIT_BYTES):
+        folded = history.fold(execution.tail, words(execution.machine.definition), execution.first_event)
+        if ended:
+            execution.tail = folded
+        else:
+            _set_aside(tx, execution, folded, after.last_event + 1)
+    execution.state = after
+    execution.status = after.status
+    execution.redrive_count, execution.redriven_at_ms = after.redrive_count, after.redriven_at_ms
+    if ended and events:
+        execution.stopped_at_ms = events[-1].at_ms
+    if execution.version == 0:
+        _insert(tx, execution, due_at_ms)
+    else:
+        _update(tx, execution, due_at_ms)
+    execution.version += 1
+    execution.due_at_ms = due_at_ms
+
+
+def _set_aside(tx: Transaction, execution: Execution, folded: bytes, next_event: int) -> None:
+    tx.execute(
+        "INSERT INTO execution_history (execution_id, first_event, events) VALUES (?, ?, ?)",
+        (execution.id, execution.first_event, folded),
+    )
+    execution.first_event, execution.tail = next_event, b""
+
+
+def reopen(tx: Transaction, execution: Execution) -> None:
+    """Make an execution that ended ready for more events: its folded history is set aside."""
+    assert execution.state is not None
+    _set_aside(tx, execution, execution.tail, execution.state.last_event + 1)
+    execution.stopped_at_ms = None
+
+
+def _kept_state(execution: Execution) -> bytes | None:
+    """A succeeded execution needs no state; one that failed needs it for a redrive."""
+    if execution.state is None or execution.status == "SUCCEEDED":
+        return None
+    return state.dump(execution.state)
+
+
+def _insert(tx: Transaction, execution: Execution, due_at_ms: int | None) -> None:
+    machine = execution.machine
+    tx.execute(
+        "INSERT INTO execution (id, digest, name, state_machine_id, revision_id, status, version, stopped_at_ms, "
+        "due_at_ms, first_event, state, history) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
+        (execution.id, _digest(execution.arn), execution.name, machine.id, machine.revision_id, execution.status,
+         execution.stopped_at_ms, due_at_ms, execution.first_event, _kept_state(execution), execution.tail),
+    )  # fmt: skip
+
+
+def _update(tx: Transaction, execution: Execution, due_at_ms: int | None) -> None:
+    changed = tx.execute(
+        "UPDATE execution SET status = ?, version = version + 1, stopped_at_ms = ?, due_at_ms = ?, redrive_count = ?, "
+        "redriven_at_ms = ?, first_event = ?, state = ?, history = ? WHERE id = ? AND version = ?",
+        (execution.status, execution.stopped_at_ms, due_at_ms, execution.redrive_count or None,
+         execution.redriven_at_ms, execution.first_event, _kept_state(execution), execution.tail, execution.id,
+         execution.version),
+    )  # fmt: skip
+    if changed != 1:
+        raise ConflictError(execution.arn)
+
+
+def last_id(reader: Reader) -> int:
+    """Return the greatest id, 0 when there is none."""
+    row = reader.one("SELECT id FROM execution ORDER BY id DESC LIMIT 1")
+    return 0 if row is None else int(row[0])
+
+
+def running(reader: Reader, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+    """Return up to `limit` (state machine id, execution id) of running executions after `after`."""
+    rows = reader.all(
+        "SELECT state_machine_id, id FROM execution WHERE status = 'RUNNING' AND status <> 'SUCCEEDED' "
+        "AND (state_machine_id, id) > (?, ?) ORDER BY state_machine_id, id LIMIT ?",
+        (*after, limit),
+    )
+    return [(machine_id, id_) for machine_id, id_ in rows]
+
+
+def due(reader: Reader, limit: int) -> list[tuple[int, int]]:
+    """Return the first `limit` (execution id, due at, ms), earliest first."""
+    rows = reader.all(
+        "SELECT id, due_at_ms FROM execution WHERE due_at_ms IS NOT NULL ORDER BY due_at_ms LIMIT ?", (limit,)
+    )
+    return [(id_, due_at_ms) for id_, due_at_ms in rows]
+
+
+def page(
+    reader: Reader, account: Account, machine: Machine, status: str | None, before: int, limit: int
+) -> list[Summary]:
+    """Return up to `limit` executions of a machine with ids below `before`, newest first."""
+    wanted, parameters = "", [machine.id, before, limit]
+    if status is not None:
+        wanted = "AND status = ? " if status == "SUCCEEDED" else "AND status = ? AND status <> 'SUCCEEDED' "
+        parameters.insert(1, status)  # type: ignore[arg-type]
+    rows = reader.all(
+        "SELECT id, name, status, stopped_at_ms, redrive_count, redriven_at_ms FROM execution "  # noqa: S608
+        f"WHERE state_machine_id = ? {wanted}AND id < ? ORDER BY id DESC LIMIT ?",
+        parameters,
+    )
+    return [
+        Summary(
+            id_,
+            name,
+            _arn(account, machine.name, machine.type, name, id_),
+            status_,
+            stopped_at_ms,
+            redrives or 0,
+            redriven,
+        )
+        for id_, name, status_, stopped_at_ms, redrives, redriven in rows
+    ]
+
+
+def events(reader: Reader, execution: Execution, first: int = 1) -> list[Event]:
+    """Return the events of an execution from the part of its history that holds event `first`."""
+    dictionary, found = words(execution.machine.definition), []
+    if first < execution.first_event:
+        start = reader.one(
+            "SELECT first_event FROM execution_history WHERE execution_id = ? AND first_event <= ? "
+            "ORDER BY first_event DESC LIMIT 1",
+            (execution.id, first),
+        )
+        rows = reader.all(
+            "SELECT first_event, events FROM execution_history WHERE execution_id = ? AND first_event >= ? "
+            "ORDER BY first_event",
+            (execution.id, 0 if start is None else start[0]),
+        )
+        for first_event, folded in rows:
+            found += history.read(folded, dictionary, first_event)
+    return found + history.read(execution.tail, dictionary, execution.first_event)
+
+
+def new_id(previous: int) -> int:
+    """Return an id for an execution that starts now, greater than `previous`."""
+    return max(previous + 1, clock.now_ms() << ID_BITS)

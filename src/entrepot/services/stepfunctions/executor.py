@@ -1,0 +1,410 @@
+"""The loop of executions: load, step, commit, act.
+
+A transition, its history events and its outgoing work are one transaction. Tasks on this ledger run inside it; tasks that leave
+it start after the commit, and their outcome is a transition of its own. All that has to happen is in the ledger: after a crash
+`start` finds it there. Timers are rows too; what sleeps here only hastens them.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from entrepot import clock, faults
+from entrepot.arns import Account
+from entrepot.database import Database, Transaction
+from entrepot.errors import StorageError
+from entrepot.loglines import WriteLog
+
+from . import executions
+from .executions import ConflictError, Execution
+from .happenings import (
+    Broken,
+    Continued,
+    Happening,
+    Redriven,
+    ScheduledTask,
+    Started,
+    TaskFailed,
+    TaskSucceeded,
+    TimerFired,
+    Transition,
+)
+from .history import Event
+from .integrations import Integrations, TaskError
+from .interpreter import STEP_LIMIT, step, waiting_tasks
+from .language.evaluation import TASK_FAILED, Json
+from .language.json_text import loads
+from .log import ExecutionLog
+from .machines import Machine
+from .state import ExecutionState
+from .tasks import Job, Tasks
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+RECOVERY_PAGE = 100
+"""Running executions that are looked at together after a start."""
+
+TIMER_PAGE = 200
+"""Timers that fire together."""
+
+TIMER_POLL_S = 5.0
+"""The timers are read again after this time even if nobody hastened (another process may have set one)."""
+
+CONFLICT_LIMIT = 5
+"""Attempts at a transition that somebody else's write makes void; then the execution fails."""
+
+STORAGE_RETRY_LIMIT_S = 10.0
+"""Longest pause between attempts to write while the disk is full or broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionChange:
+    """An execution began, ended or was redriven."""
+
+    execution_arn: str
+    state_machine_arn: str
+    name: str
+    status: str
+    started_at_ms: int
+    stopped_at_ms: int | None
+    error: str | None
+    cause: str | None
+
+
+OnExecutionChanged: TypeAlias = Callable[[Transaction, ExecutionChange], None]
+"""`on_execution_changed(tx, change)`: called in the transaction of the change."""
+
+
+class Executor:
+    """Runs executions. `advance` is for transactions, everything else for the event loop's thread."""
+
+    def __init__(
+        self,
+        database: Database,
+        account: Account,
+        integrations: Integrations,
+        write_log: WriteLog,
+        on_execution_changed: OnExecutionChanged,
+    ) -> None:
+        self._database = database
+        self._account = account
+        self._integrations = integrations
+        self._on_execution_changed = on_execution_changed
+        self._execution_log = ExecutionLog(write_log)
+        self._tasks = Tasks(self._perform, self._recover_again)
+        self._background: set[asyncio.Task[None]] = set()
+        self._hasten = asyncio.Event()
+        self._next_due_ms: int | None = None
+        self._depth = 0
+        self._last_id = 0
+        self._running = False
+
+    async def start(self) -> None:
+        """Begin to work; what was unfinished is taken up in the background."""
+        self._running = True
+        self._tasks.open()
+        self._spawn(self._recover(), "executions-recovery")
+        self._spawn(self._watch_timers(), "executions-timers")
+
+    async def stop(self) -> None:
+        """Stop working. Whatever was under way goes on after the next start."""
+        self._running = False
+        await self._tasks.stop()
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+
+    # ── inside transactions ──────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, tx: Transaction, machine: Machine, name: str, input_text: str, input_: Json) -> Execution:
+        """Insert a new execution and run its first states."""
+        if not self._last_id:
+            self._last_id = executions.last_id(tx)
+        self._last_id = executions.new_id(self._last_id)
+        execution = executions.begin(self._account, machine, self._last_id, name, input_)
+        started = Started(at_ms=execution.started_at_ms, random=random.random(), input_text=input_text)  # noqa: S311
+        self.advance(tx, execution, started)
+        return execution
+
+    def advance(self, tx: Transaction, execution: Execution, happening: Happening) -> None:
+        """Let `happening` happen: step, run what can run here, and write it all down.
+
+        Raises ConflictError when another process changed the execution meanwhile.
+        """
+        assert execution.state is not None
+        status_before = execution.status if execution.version else None
+        turn = _Turn(self, tx, execution)
+        self._depth += 1
+        try:
+            # A task that starts an execution must not run it inside its own: no recursion without end.
+            turn.take(happening, 0 if self._depth > 1 else STEP_LIMIT)
+        finally:
+            self._depth -= 1
+        events, state = turn.events, turn.state
+        if not events and status_before is not None and turn.due_at_ms == turn.due_before_ms:
+            self._afterwards(tx, execution, turn)
+            return
+        executions.save(tx, execution, state, events, turn.due_at_ms)
+        self._report(tx, execution, status_before, events, redriven=isinstance(happening, Redriven))
+        faults.reach("stepfunctions.before-commit")
+        self._afterwards(tx, execution, turn)
+
+    def _report(
+        self, tx: Transaction, execution: Execution, status_before: str | None, events: list[Event], redriven: bool
+    ) -> None:
+        if status_before is None or redriven:
+            self._on_execution_changed(tx, _change(execution, "RUNNING", None))
+        if execution.status != "RUNNING" and (status_before in (None, "RUNNING") or redriven):
+            self._on_execution_changed(tx, _change(execution, execution.status, events[-1]))
+
+    def _afterwards(self, tx: Transaction, execution: Execution, turn: "_Turn") -> None:
+        """Arrange what has to be done once the transaction is durable."""
+        logs = self._execution_log.lines(execution, turn.events)
+        jobs, more, due_at_ms = turn.jobs, turn.more, turn.due_at_ms
+        machine = executions.parsed(execution.machine.definition)
+        awaited = {task_id for task_id, _, _ in waiting_tasks(machine, turn.state)} if turn.may_cancel else None
+        if not (logs or jobs or more or due_at_ms is not None or awaited is not None):
+            return
+
+        def act() -> None:
+            faults.reach("stepfunctions.after-commit")
+            self._execution_log.write(logs)
+            if awaited is not None:
+                self._tasks.keep(execution.id, awaited)
+            for job in jobs:
+                self._tasks.offer(job)
+            if more and self._running:
+                self._spawn(self._resume(execution.id), "execution-continues")
+            if due_at_ms is not None:
+                self._timer_set(due_at_ms)
+
+        tx.after_commit(act)
+
+    def prepare(self, scheduled: ScheduledTask, execution: Execution, state: ExecutionState) -> Job:
+        """Return a task ready to run. Raises TaskError."""
+        prepared = self._integrations.prepare(scheduled, state)
+        return Job(execution.id, execution.machine.id, scheduled.task_id, prepared)
+
+    def transact(self, tx: Transaction, job: Job) -> Json:
+        """Run a task of this ledger. Raises TaskError."""
+        return self._integrations.transact(tx, job.prepared)
+
+    # ── tasks that leave the ledger ──────────────────────────────────────────────────────────────────────────────
+
+    async def _perform(self, job: Job) -> None:
+        faults.reach("stepfunctions.before-task")
+        outcome: Json = None
+        failure: TaskError | None = None
+        try:
+            outcome = await self._integrations.perform(job.prepared)
+        except TaskError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - the task's top frame: whatever it was, the execution goes on
+            _log.exception("task %s of execution %s broke", job.task_id, job.execution_id)
+            failure = TaskError(TASK_FAILED, f"{job.prepared.operation} broke here: {error!r}")
+        job.reporting = True
+        faults.reach("stepfunctions.after-task")
+        at_ms, chance = clock.now_ms(), random.random()  # noqa: S311
+        happening: Happening
+        if failure is None:
+            happening = TaskSucceeded(at_ms=at_ms, random=chance, task_id=job.task_id, output=outcome)
+        else:
+            happening = TaskFailed(
+                at_ms=at_ms, random=chance, task_id=job.task_id, error=failure.error, cause=failure.cause
+            )
+        await self.happen(job.execution_id, happening)
+
+    async def happen(self, execution_id: int, happening: Happening) -> None:
+        """Let something happen to an execution, however long the disk is unable to record it."""
+
+        def work(tx: Transaction) -> None:
+            execution = executions.by_id(tx, self._account, execution_id)
+            if execution is not None and execution.status == "RUNNING":
+                self.advance(tx, execution, happening)
+
+        await self._commit(execution_id, work)
+
+    async def _resume(self, execution_id: int) -> None:
+        """Go on with what is ready, and take up awaited tasks that nobody runs."""
+
+        def work(tx: Transaction) -> None:
+            execution = executions.by_id(tx, self._account, execution_id)
+            if execution is not None and execution.status == "RUNNING":
+                self.advance(tx, execution, Continued(at_ms=clock.now_ms(), random=random.random()))  # noqa: S311
+                if execution.status == "RUNNING":
+                    self._take_up(tx, execution)
+
+        await self._commit(execution_id, work)
+
+    def _take_up(self, tx: Transaction, execution: Execution) -> None:
+        """Run the tasks of an execution that were scheduled before this process began."""
+        state = execution.state
+        assert state is not None
+        machine = executions.parsed(execution.machine.definition)
+        for task_id, task, event_id in list(waiting_tasks(machine, state)):
+            if self._tasks.knows(execution.id, task_id):
+                continue
+            found = executions.events(tx, execution, event_id)
+            details = found[event_id - found[0].id].details
+            text = details.get("parameters", details.get("input"))
+            role_arn = details.get("taskCredentials", {}).get("roleArn")
+            scheduled = ScheduledTask(task_id, task, loads(text), role_arn)
+            outcome = _Turn(self, tx, execution).begin(scheduled)
+            if isinstance(outcome, Job):
+                tx.after_commit(lambda job=outcome: self._tasks.offer(job))  # type: ignore[misc]
+            else:
+                self.advance(tx, execution, outcome)
+
+    async def _commit(self, execution_id: int, work: Callable[[Transaction], None]) -> None:
+        """Write a transition; wait while the disk refuses; end the execution if the transition is impossible."""
+        pause_s, conflicts = 0.1, 0
+        while True:
+            try:
+                await self._database.write(work)
+                return
+            except StorageError as error:
+                if not self._running:
+                    return
+                _log.warning("execution %s waits for the disk: %s", execution_id, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, STORAGE_RETRY_LIMIT_S)
+            except ConflictError:
+                conflicts += 1
+                if conflicts >= CONFLICT_LIMIT:
+                    await self._break(execution_id, "The execution was changed by others at every attempt to go on.")
+                    return
+            except Exception as error:  # noqa: BLE001 - a transition's top frame: every execution must end
+                _log.exception("execution %s cannot go on", execution_id)
+                await self._break(execution_id, f"The state machine cannot go on: {error!r}")
+                return
+
+    async def _break(self, execution_id: int, cause: str) -> None:
+        def work(tx: Transaction) -> None:
+            execution = executions.by_id(tx, self._account, execution_id)
+            if execution is not None and execution.status == "RUNNING":
+                self.advance(tx, execution, Broken(at_ms=clock.now_ms(), cause=cause))
+
+        try:
+            await self._database.write(work)
+        except StorageError as error:
+            _log.error("execution %s could not be ended, the next start tries again: %s", execution_id, error)
+
+    # ── after a start ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _recover_again(self) -> None:
+        self._spawn(self._recover(), "executions-recovery")
+
+    async def _recover(self) -> None:
+        """Take up every running execution, a page at a time."""
+        after = (-1, -1)
+        while self._running:
+            page = await self._database.read(partial(executions.running, after=after, limit=RECOVERY_PAGE))
+            if not page:
+                return
+            await asyncio.gather(*(self._resume(execution_id) for _, execution_id in page))
+            after = page[-1]
+
+    # ── timers ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _timer_set(self, due_at_ms: int) -> None:
+        if self._next_due_ms is None or due_at_ms < self._next_due_ms:
+            self._hasten.set()
+
+    async def _watch_timers(self) -> None:
+        fired: list[int] = []
+        while self._running:
+            self._hasten.clear()
+            page = await self._database.read(lambda reader: executions.due(reader, TIMER_PAGE))
+            now_ms = clock.now_ms()
+            due = [execution_id for execution_id, due_at_ms in page if due_at_ms <= now_ms]
+            if due and due != fired:
+                fired = due
+                await asyncio.gather(*(self._fire(execution_id) for execution_id in due))
+                continue
+            fired = []
+            self._next_due_ms = page[0][1] if page else None
+            # What was due and is due still could not be written: try again, but not at once.
+            delay_s = 1.0 if due else min(TIMER_POLL_S, (page[0][1] - now_ms) / 1_000) if page else TIMER_POLL_S
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hasten.wait(), delay_s)
+
+    async def _fire(self, execution_id: int) -> None:
+        await self.happen(execution_id, TimerFired(at_ms=clock.now_ms(), random=random.random()))  # noqa: S311
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+class _Turn:
+    """One transaction's share of an execution: steps until nothing more can be done in it."""
+
+    def __init__(self, executor: Executor, tx: Transaction, execution: Execution) -> None:
+        assert execution.state is not None
+        self._executor = executor
+        self._tx = tx
+        self._execution = execution
+        self._machine = executions.parsed(execution.machine.definition)
+        self.state: ExecutionState = execution.state
+        self.events: list[Event] = []
+        self.jobs: list[Job] = []
+        self.more = False
+        self.may_cancel = False
+        self.due_at_ms: int | None = None
+        self.due_before_ms: int | None = execution.due_at_ms
+
+    def take(self, happening: Happening, limit: int) -> None:
+        """Step until only what takes time is left, or `limit` states were run."""
+        self.may_cancel = not isinstance(happening, Started | TaskSucceeded | Continued)
+        pending: deque[Happening] = deque([happening])
+        while pending:
+            transition: Transition = step(self._machine, self.state, pending.popleft(), max(0, limit))
+            limit -= transition.steps
+            self.state = transition.state
+            self.events += transition.events
+            self.more, self.due_at_ms = transition.more, transition.due_at_ms
+            for scheduled in transition.tasks:
+                outcome = self.begin(scheduled)
+                if isinstance(outcome, Job):
+                    self.jobs.append(outcome)
+                else:
+                    pending.append(outcome)
+
+    def begin(self, scheduled: ScheduledTask) -> Job | TaskSucceeded | TaskFailed:
+        """Run a task here and return its outcome, or return it ready to leave the ledger."""
+        try:
+            job = self._executor.prepare(scheduled, self._execution, self.state)
+            if job.prepared.leaves_ledger:
+                return job
+            output = self._executor.transact(self._tx, job)
+        except TaskError as error:
+            return TaskFailed(
+                at_ms=clock.now_ms(),
+                random=random.random(),  # noqa: S311
+                task_id=scheduled.task_id,
+                error=error.error,
+                cause=error.cause,
+            )
+        return TaskSucceeded(at_ms=clock.now_ms(), task_id=scheduled.task_id, output=output)
+
+
+def _change(execution: Execution, status: str, last: Event | None) -> ExecutionChange:
+    details = {} if last is None else last.details
+    return ExecutionChange(
+        execution.arn,
+        execution.machine.arn,
+        execution.name,
+        status,
+        execution.started_at_ms,
+        None if last is None else last.at_ms,
+        details.get("error"),
+        details.get("cause"),
+    )

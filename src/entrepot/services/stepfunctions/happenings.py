@@ -1,0 +1,100 @@
+"""What can happen to an execution, and what a step of the interpreter gives back."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from .history import Event
+from .language.definition import Task
+from .language.evaluation import Json
+from .state import ExecutionState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Happening:
+    at_ms: int
+    """When it happened: the interpreter has no clock."""
+    random: float = 1.0
+    """A number in [0, 1): the interpreter throws no dice (JitterStrategy FULL)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started(_Happening):
+    """The execution begins."""
+
+    input_text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Continued(_Happening):
+    """Nothing new: go on with what is ready (after the bound of a transaction, after a restart)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSucceeded(_Happening):
+    """A task gave its result."""
+
+    task_id: int
+    output: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed(_Happening):
+    """A task failed."""
+
+    task_id: int
+    error: str
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired(_Happening):
+    """What is due at `at_ms` or before is to be done."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped(_Happening):
+    """StopExecution."""
+
+    error: str | None
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redriven(_Happening):
+    """RedriveExecution: go on from the states that did not succeed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken(_Happening):
+    """The interpreter itself failed: the execution must end all the same."""
+
+    cause: str
+
+
+Happening: TypeAlias = Started | Continued | TaskSucceeded | TaskFailed | TimerFired | Stopped | Redriven | Broken
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledTask:
+    """Outgoing work: perform the state's resource with `parameters` and report under `task_id`."""
+
+    task_id: int
+    task: Task
+    parameters: Json
+    role_arn: str | None = None
+    """The role of the state's Credentials; None means the state machine's."""
+
+
+@dataclass(slots=True)
+class Transition:
+    """What a step did: the new state, its events, and what the executor has to do about it."""
+
+    state: ExecutionState
+    events: list[Event] = field(default_factory=list)
+    tasks: list[ScheduledTask] = field(default_factory=list)
+    steps: int = 0
+    """States that were run."""
+    more: bool = False
+    """The bound was reached: continue in another transaction."""
+    due_at_ms: int | None = None
+    """When the next timer is due."""

@@ -1,0 +1,230 @@
+"""What a task's Resource stands for: an operation of the gate, its request, its result and its errors as AWS names them.
+
+Owns the optimised integrations (lambda, dynamodb, events, states), functions' ARNs, and every `aws-sdk:` action that
+`Operations` serves. Source: https://docs.aws.amazon.com/step-functions/latest/dg/integrate-services.html
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from entrepot import ids
+from entrepot.arns import Account
+from entrepot.database import Transaction
+from entrepot.errors import AwsError
+from entrepot.operations import AsyncOperation, Call, Operation, Operations, Principal
+
+from . import shapes
+from .happenings import ScheduledTask
+from .interpreter import DATA_LIMIT_BYTES
+from .language.definition import Integration, Resource
+from .language.evaluation import RUNTIME, Json
+from .language.json_text import InvalidJson, dumps, loads
+from .state import ExecutionState
+
+PrincipalForRole: TypeAlias = Callable[[str, str], Principal]
+"""`principal_for_role(role_arn, session_name)`: who acts in a session of a role."""
+
+RESULT_LIMIT_BYTES = 16 * DATA_LIMIT_BYTES
+"""A streamed result is read up to here; it fails with States.DataLimitExceeded long before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """One service by the name that definitions use: botocore's name, and the prefix of its errors."""
+
+    botocore: str
+    prefix: str
+    v1_name: str = ""
+    """How the older SDK of the optimised integrations names it in causes."""
+    v1_exception: str = ""
+    """The error of an optimised integration that its model does not know."""
+
+
+_SDK_SERVICES = {
+    "s3": _Service("s3", "S3"),
+    "dynamodb": _Service("dynamodb", "DynamoDb"),
+    "sfn": _Service("stepfunctions", "Sfn"),
+    "eventbridge": _Service("events", "EventBridge"),
+    "cloudwatchlogs": _Service("logs", "CloudWatchLogs"),
+    "cloudwatch": _Service("cloudwatch", "CloudWatch"),
+    "lambda": _Service("lambda", "Lambda"),
+    "sns": _Service("sns", "Sns"),
+    "sqs": _Service("sqs", "Sqs"),
+    "sts": _Service("sts", "Sts"),
+    "iam": _Service("iam", "Iam"),
+    "transfer": _Service("transfer", "Transfer"),
+}
+
+_OPTIMIZED_SERVICES = {
+    "lambda": _Service("lambda", "Lambda", "AWSLambda", "AWSLambdaException"),
+    "dynamodb": _Service("dynamodb", "DynamoDB", "AmazonDynamoDBv2", "AmazonDynamoDBException"),
+    "events": _Service("events", "EventBridge", "AmazonCloudWatchEvents", "AmazonCloudWatchEventsException"),
+    "states": _Service("stepfunctions", "StepFunctions", "AWSStepFunctions", "AWSStepFunctionsException"),
+    "sns": _Service("sns", "SNS", "AmazonSNS", "AmazonSNSException"),
+    "sqs": _Service("sqs", "SQS", "AmazonSQS", "AmazonSQSException"),
+}
+
+
+class TaskError(Exception):
+    """A task's failure under AWS's name."""
+
+    def __init__(self, error: str, cause: str | None) -> None:
+        super().__init__(f"{error}: {cause}")
+        self.error = error
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A task that is ready to run."""
+
+    resource: Resource
+    service: _Service
+    operation: str
+    request: dict[str, Any]
+    call: Call
+    leaves_ledger: bool
+
+
+class Integrations:
+    """Runs tasks through the gate, as the role of their state machine."""
+
+    def __init__(self, operations: Operations, account: Account, principal_for_role: PrincipalForRole) -> None:
+        self._operations = operations
+        self._account = account
+        self._principal_for_role = principal_for_role
+
+    def find(self, resource: Resource) -> tuple[_Service, str, Operation] | None:
+        """Return (service, operation name, operation) of a resource, or None when it is not served."""
+        table = _SDK_SERVICES if resource.integration is Integration.AWS_SDK else _OPTIMIZED_SERVICES
+        service = table.get(resource.service)
+        if service is None:
+            return None
+        name = shapes.operation_name(service.botocore, resource.action)
+        operation = None if name is None else self._operations.find(service.botocore, name)
+        return None if name is None or operation is None else (service, name, operation)
+
+    def prepare(self, scheduled: ScheduledTask, state: ExecutionState) -> Prepared:
+        """Return the operation and request of a task. Raises TaskError.
+
+        The request id is a function of the execution and the task, so that a repetition after a crash bears the same.
+        """
+        resource = scheduled.task.resource
+        found = self.find(resource)
+        if found is None:
+            raise TaskError(RUNTIME, f"The resource {resource.arn} is not served here.")
+        service, name, operation = found
+        try:
+            request = self._request(resource, service, name, scheduled.parameters)
+        except shapes.ParameterProblem as problem:
+            text = dumps(scheduled.parameters)
+            raise TaskError(
+                RUNTIME, f"The Parameters '{text}' could not be used to start the Task: [{problem}]"
+            ) from problem
+        principal = self._principal_for_role(scheduled.role_arn or state.role_arn, state.name[:64])
+        request_id = ids.derived_uuid(state.arn, str(state.redrive_count), str(scheduled.task_id))
+        call = Call(principal, request_id, user_agent="states.amazonaws.com")
+        return Prepared(resource, service, name, request, call, isinstance(operation, AsyncOperation))
+
+    def _request(self, resource: Resource, service: _Service, name: str, parameters: Json) -> dict[str, Any]:
+        if resource.integration is Integration.FUNCTION_ARN:
+            return {"FunctionName": resource.arn, "Payload": dumps(parameters).encode()}
+        return shapes.request(service.botocore, name, parameters)
+
+    def transact(self, tx: Transaction, prepared: Prepared) -> Json:
+        """Run a task inside the transaction of its transition. Raises TaskError."""
+        try:
+            response = self._operations.transact(
+                tx, prepared.service.botocore, prepared.operation, prepared.request, prepared.call
+            )
+        except AwsError as error:
+            raise _task_error(prepared, error) from error
+        return self._result(prepared, response)
+
+    async def perform(self, prepared: Prepared) -> Json:
+        """Run a task that leaves the ledger. Raises TaskError."""
+        try:
+            response = await self._operations.perform(
+                prepared.service.botocore, prepared.operation, prepared.request, prepared.call
+            )
+            for member, value in response.items():
+                if hasattr(value, "__aiter__"):
+                    response[member] = await _collect(value, prepared)
+        except AwsError as error:
+            raise _task_error(prepared, error) from error
+        return self._result(prepared, response)
+
+    def _result(self, prepared: Prepared, response: dict[str, Any]) -> Json:
+        resource = prepared.resource
+        if resource.integration is Integration.AWS_SDK:
+            return shapes.result(prepared.service.botocore, prepared.operation, response)
+        if prepared.service.botocore == "lambda":
+            payload = _function_result(response)
+            if resource.integration is Integration.FUNCTION_ARN:
+                return payload
+            shown: dict[str, Json] = {"ExecutedVersion": response.get("ExecutedVersion", "$LATEST"), "Payload": payload}
+            return {**shown, **_metadata(prepared, "application/json"), "StatusCode": response.get("StatusCode", 200)}
+        made = shapes.result(prepared.service.botocore, prepared.operation, response)
+        return {**made, **_metadata(prepared, "application/x-amz-json-1.0")}
+
+
+async def _collect(body: Any, prepared: Prepared) -> bytes:
+    pieces, size_bytes = [], 0
+    async for piece in body:
+        size_bytes += len(piece)
+        if size_bytes > RESULT_LIMIT_BYTES:
+            break
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _metadata(prepared: Prepared, content_type: str) -> dict[str, Json]:
+    """Return what the optimised integrations tell of the HTTP exchange (there was none)."""
+    request_id = prepared.call.request_id
+    headers = {"Content-Type": content_type, "x-amzn-RequestId": request_id}
+    return {
+        "SdkHttpMetadata": {
+            "AllHttpHeaders": {name: [value] for name, value in headers.items()},
+            "HttpHeaders": headers,
+            "HttpStatusCode": 200,
+        },
+        "SdkResponseMetadata": {"RequestId": request_id},
+    }
+
+
+def _function_result(response: dict[str, Any]) -> Json:
+    """Return a function's result; an error that it reported becomes the task's. Raises TaskError."""
+    content = bytes(response.get("Payload") or b"")
+    text = content.decode("utf-8", "replace")
+    try:
+        payload = loads(text) if text else {}
+    except InvalidJson:
+        raise TaskError("Lambda.Unknown", f"The function returned no JSON: {text[:1_000]}") from None
+    if response.get("FunctionError") is None:
+        return payload
+    name = payload.get("errorType") if isinstance(payload, dict) else None
+    if not isinstance(name, str) or not name:
+        raise TaskError(
+            "Lambda.Unknown",
+            "The cause could not be determined because Lambda did not return an error type. "
+            f"Returned payload: {text[:1_000]}",
+        )
+    raise TaskError(name, text)
+
+
+def _task_error(prepared: Prepared, error: AwsError) -> TaskError:
+    """Return the failure of a task under the name and with the cause that AWS gives them."""
+    service, code, status = prepared.service, type(error).code, type(error).status
+    known = code in shapes.error_names(service.botocore)
+    request_id = prepared.call.request_id
+    if prepared.resource.integration is Integration.AWS_SDK:
+        name = f"{code.removesuffix('Exception')}Exception" if known else f"{service.prefix}Exception"
+        cause = f"{error.message} (Service: {service.prefix}, Status Code: {status}, Request ID: {request_id})"
+    else:
+        name = code if known else service.v1_exception
+        cause = (
+            f"{error.message} (Service: {service.v1_name}; Status Code: {status}; Error Code: {code}; "
+            f"Request ID: {request_id}; Proxy: null)"
+        )
+    return TaskError(f"{service.prefix}.{name}", cause)

@@ -1,0 +1,209 @@
+"""The service: state machines and executions, as `server.py` constructs it.
+
+Everything that changes the ledger is a function of a transaction, so that others (the delivery of an event, a stack) can do
+it inside theirs.
+"""
+
+from collections.abc import Mapping
+
+from entrepot import clock, ids
+from entrepot.arns import Account
+from entrepot.database import Database, Reader, Transaction
+from entrepot.loglines import WriteLog
+from entrepot.operations import Operations
+
+from . import executions, machines
+from .errors import (
+    ExecutionAlreadyExists,
+    ExecutionNotRedrivable,
+    InvalidDefinitionError,
+    InvalidExecutionInput,
+    StateMachineTypeNotSupported,
+)
+from .executions import Execution
+from .executor import Executor, OnExecutionChanged
+from .happenings import Redriven, Stopped
+from .history import HISTORY_LIMIT_EVENTS
+from .integrations import Integrations, PrincipalForRole
+from .interpreter import DATA_LIMIT_BYTES
+from .language.definition import Integration
+from .language.json_text import InvalidJson, dumps, loads
+from .machines import Logging, Machine
+
+REDRIVABLE_PERIOD_MS = 14 * 86_400_000
+"""An execution can be redriven this long after it ended. Source: RedriveExecution."""
+
+REDRIVE_LIMIT = 1_000
+"""How often an execution can be redriven. Source: RedriveExecution."""
+
+
+class StepFunctions:
+    """State machines and their executions."""
+
+    def __init__(
+        self,
+        database: Database,
+        account: Account,
+        operations: Operations,
+        *,
+        principal_for_role: PrincipalForRole,
+        write_log: WriteLog,
+        on_execution_changed: OnExecutionChanged,
+    ) -> None:
+        self.database = database
+        self.account = account
+        self._integrations = Integrations(operations, account, principal_for_role)
+        self._executor = Executor(database, account, self._integrations, write_log, on_execution_changed)
+
+    async def start(self) -> None:
+        """Begin to run executions; those that were unfinished go on in the background."""
+        await self._executor.start()
+
+    async def stop(self) -> None:
+        """Stop running executions. They go on after the next start."""
+        await self._executor.stop()
+
+    # ── state machines ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_state_machine(
+        self,
+        tx: Transaction,
+        *,
+        name: str,
+        definition: str,
+        role_arn: str,
+        type_: str = "STANDARD",
+        logging: Logging | None = None,
+        tracing: str = "{}",
+        tags: Mapping[str, str] | None = None,
+    ) -> Machine:
+        """Create a state machine, or return the one that is the same.
+
+        Raises InvalidName, InvalidArn, InvalidDefinitionError, StateMachineAlreadyExists, StateMachineLimitExceeded.
+        """
+        machine = machines.create(
+            tx,
+            self.account,
+            name=name,
+            definition=definition,
+            role_arn=role_arn,
+            type_=type_,
+            logging=logging,
+            tracing=tracing,
+            tags=tags,
+        )
+        self.check_resources(definition)
+        return machine
+
+    def update_state_machine(
+        self,
+        tx: Transaction,
+        machine: Machine,
+        *,
+        definition: str | None = None,
+        role_arn: str | None = None,
+        logging: Logging | None = None,
+        tracing: str | None = None,
+    ) -> Machine:
+        """Change what is given, for executions that start from now on, and return the machine as it is then.
+
+        Raises InvalidArn, InvalidDefinitionError.
+        """
+        machines.update(tx, machine, definition=definition, role_arn=role_arn, logging=logging, tracing=tracing)
+        if definition is not None:
+            self.check_resources(definition)
+        return machines.get(tx, self.account, machine.arn)
+
+    def check_resources(self, definition: str) -> None:
+        """Raise InvalidDefinitionError when a task's resource is one that is not served here."""
+        for task in executions.parsed(definition).tasks():
+            if self._integrations.find(task.resource) is None:
+                hint = (
+                    "" if task.resource.integration is Integration.FUNCTION_ARN else " The resource is not served here."
+                )
+                raise InvalidDefinitionError(
+                    "Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: The resource provided "
+                    f"{task.resource.arn} is not recognized.{hint} at /States/{task.name}/Resource'"
+                )
+
+    # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start_execution(
+        self, tx: Transaction, state_machine_arn: str, name: str | None = None, input_text: str = "{}"
+    ) -> Execution:
+        """Start an execution, or return the one that runs under this name with the same input.
+
+        Its first states run in this very transaction. Raises StateMachineDoesNotExist, InvalidArn, InvalidName,
+        InvalidExecutionInput, ExecutionAlreadyExists.
+        """
+        machine = machines.get(tx, self.account, state_machine_arn)
+        if name is None:
+            name = ids.random_uuid()
+        else:
+            machines.check_name(name)
+        try:
+            if len(input_text) > DATA_LIMIT_BYTES or len(input_text.encode()) > DATA_LIMIT_BYTES:
+                raise InvalidExecutionInput(
+                    f"Invalid State Machine Execution Input: more than {DATA_LIMIT_BYTES} bytes"
+                )
+            value = loads(input_text)
+            dumps(value)
+        except (InvalidJson, ValueError, RecursionError) as error:
+            raise InvalidExecutionInput(f"Invalid State Machine Execution Input: '{error}'") from None
+        if machine.type != "EXPRESS":
+            arn = executions.execution_arn(self.account, machine, name, 0)
+            existing = executions.find(tx, self.account, arn)
+            if existing is not None:
+                state = existing.state
+                if existing.status == "RUNNING" and state is not None and dumps(state.input) == dumps(value):
+                    return existing
+                raise ExecutionAlreadyExists(f"Execution Already Exists: '{arn}'")
+        return self._executor.begin(tx, machine, name, input_text, value)
+
+    def stop_execution(self, tx: Transaction, arn: str, error: str | None, cause: str | None) -> int:
+        """End an execution as ABORTED; return when it stopped (ms). One that has ended stays as it is.
+
+        Raises InvalidArn, ExecutionDoesNotExist, StateMachineTypeNotSupported.
+        """
+        execution = executions.get(tx, self.account, arn)
+        if execution.machine.type == "EXPRESS":
+            raise StateMachineTypeNotSupported("Executions of EXPRESS state machines cannot be stopped.")
+        if execution.status == "RUNNING":
+            self._executor.advance(tx, execution, Stopped(at_ms=clock.now_ms(), error=error, cause=cause))
+        assert execution.stopped_at_ms is not None
+        return execution.stopped_at_ms
+
+    def redrive_execution(self, tx: Transaction, arn: str) -> int:
+        """Go on from the states that did not succeed; return when (ms).
+
+        Raises InvalidArn, ExecutionDoesNotExist, ExecutionNotRedrivable.
+        """
+        execution = executions.get(tx, self.account, arn)
+        reason = not_redrivable_because(execution)
+        if reason is not None:
+            raise ExecutionNotRedrivable(reason)
+        at_ms = clock.now_ms()
+        executions.reopen(tx, execution)
+        self._executor.advance(tx, execution, Redriven(at_ms=at_ms))
+        return at_ms
+
+    def execution(self, reader: Reader, arn: str) -> Execution:
+        """Return an execution. Raises InvalidArn, ExecutionDoesNotExist."""
+        return executions.get(reader, self.account, arn)
+
+
+def not_redrivable_because(execution: Execution) -> str | None:
+    """Return AWS's reason why an execution cannot be redriven, or None when it can."""
+    if execution.machine.type == "EXPRESS":
+        return "Execution is of type EXPRESS and cannot be redriven."
+    if execution.machine.deleted_at_ms is not None:
+        return "State machine is in DELETING status."
+    if execution.status in ("RUNNING", "SUCCEEDED"):
+        return f"Execution is {execution.status} and cannot be redriven."
+    if execution.state is None or execution.state.last_event >= HISTORY_LIMIT_EVENTS - 1:
+        return "Execution history event limit exceeded."
+    if execution.redrive_count >= REDRIVE_LIMIT:
+        return "Execution redrive limit exceeded."
+    if clock.now_ms() - (execution.stopped_at_ms or 0) > REDRIVABLE_PERIOD_MS:
+        return "Execution redrivable period exceeded."
+    return None
