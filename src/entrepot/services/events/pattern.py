@@ -11,7 +11,7 @@ Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patter
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias
 
@@ -169,7 +169,7 @@ def _matches(node: Node, value: object) -> bool:
         return True
     if isinstance(value, list):
         for path in node.absent_everywhere:
-            if _present(value, path):
+            if values_at(value, path):
                 return False
         wanted = node.rest if node.absent_everywhere else node
         if wanted is None:
@@ -182,23 +182,21 @@ def _matches(node: Node, value: object) -> bool:
     return not node.children or all(child.absent_ok for _, child in node.children)
 
 
-def _present(value: object, path: Path) -> bool:
-    """Return whether there is a scalar at the path, in any element of arrays."""
-    for _ in values_at(value, path):
-        return True
-    return False
-
-
-def values_at(value: object, path: Path) -> Iterator[object]:
-    """Yield the scalars at a path of a normalised event, of all elements of arrays."""
+def values_at(value: Any, path: Path) -> Sequence[object]:
+    """Return the scalars at a path of a normalised event, of all elements of arrays."""
+    for place, step in enumerate(path):
+        if not isinstance(value, dict):
+            return _in_elements(value, path[place:]) if isinstance(value, list) else ()
+        if step not in value:
+            return ()
+        value = value[step]
     if isinstance(value, list):
-        for element in value:
-            yield from values_at(element, path)
-    elif isinstance(value, dict):
-        if path and path[0] in value:
-            yield from values_at(value[path[0]], path[1:])
-    elif not path:
-        yield value
+        return _in_elements(value, ())
+    return () if isinstance(value, dict) else (value,)
+
+
+def _in_elements(elements: list[Any], path: Path) -> list[object]:
+    return [value for element in elements for value in values_at(element, path)]
 
 
 def normalised(event: Mapping[str, Any]) -> Mapping[str, Any]:
