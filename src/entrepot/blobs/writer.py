@@ -144,6 +144,9 @@ class LocalBlobWriter:
         self._job.add_done_callback(self._end_job)
 
     def _end_job(self, job: "asyncio.Future[None]") -> None:
+        """Take note of a job that ended; called once it has, by whoever sees it first."""
+        if self._job is not job:
+            return
         self._job, self._running_bytes = None, 0
         if job.cancelled():
             self._error = self._error or StorageError("The content store is closing.")
@@ -155,16 +158,18 @@ class LocalBlobWriter:
     async def _wait_job(self) -> None:
         if self._job is None:
             self._start_job()
-        assert self._job is not None
+        job = self._job
+        assert job is not None
         with contextlib.suppress(StorageError):  # Kept in self._error by _end_job.
-            await asyncio.shield(self._job)
+            await asyncio.shield(job)
+        # The job's callback may not have run yet, and will not as long as nothing here gives way to the event loop.
+        self._end_job(job)
 
     async def _drain(self) -> None:
         """Wait until everything is in the file; raise what failed."""
         while self._job is not None or self._waiting:
             self._check()
             await self._wait_job()
-            await asyncio.sleep(0)  # Let _end_job run.
         self._check()
 
     def _check(self) -> None:
@@ -362,7 +367,6 @@ class LocalBlobWriter:
         self._memory, self._waiting, self._waiting_bytes = None, [], 0
         while self._job is not None:
             await self._wait_job()
-            await asyncio.sleep(0)
         if self._descriptor >= 0 or self._path is not None:
             await self._in_thread(self._discard)
 

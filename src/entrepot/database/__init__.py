@@ -17,6 +17,13 @@ Value: TypeAlias = str | int | float | bytes | None
 Row: TypeAlias = tuple[Any, ...]
 
 
+class ConstraintError(Exception):
+    """A statement broke a constraint of the schema (a key that exists already, a missing value).
+
+    The statement had no effect. Whoever wants to go on after it runs the statement in a savepoint.
+    """
+
+
 class Reader(Protocol):
     """A consistent view of the store."""
 
@@ -68,8 +75,8 @@ class Database(Protocol):
         """Run `work` in a transaction; answer when it is durable.
 
         What `work` raises is raised here and leaves no trace. Raises StorageFullError or StorageError when the commit
-        fails: then no write of the group happened. `work` may run in another thread, must not block, and must not keep
-        the transaction.
+        fails: then no write of the group happened; and StorageError when too many writes wait. A write whose caller was
+        cancelled may still happen. `work` may run in another thread, must not block, and must not keep the transaction.
         """
         ...
 
@@ -83,6 +90,10 @@ class Database(Protocol):
 
     async def backup(self, path: str) -> None:
         """Write a consistent copy of the whole store to a new file while the store is in use."""
+        ...
+
+    async def check(self) -> list[str]:
+        """Verify the store's structure; return what is wrong with it, nothing when it is sound."""
         ...
 
     async def close(self) -> None:
