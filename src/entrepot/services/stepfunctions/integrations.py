@@ -200,6 +200,8 @@ def _function_result(response: dict[str, Any]) -> Json:
     try:
         payload = loads(text) if text else {}
     except InvalidJson:
+        if len(content) > DATA_LIMIT_BYTES:
+            return text  # the interpreter refuses it for its size, as AWS does before it looks at the content
         raise TaskError("Lambda.Unknown", f"The function returned no JSON: {text[:1_000]}") from None
     if response.get("FunctionError") is None:
         return payload
