@@ -150,6 +150,22 @@ def test_a_variable_without_a_value_never_lets_anybody_in() -> None:
     assert not decide(everything, statement("Deny", Condition=negated), context=context).allowed
 
 
+def test_a_value_stays_within_its_part_of_the_arn() -> None:
+    pattern = "arn:aws:sns:us-east-1:${aws:username}:topic"
+    resource = "arn:aws:sns:us-east-1:1:mine:topic"
+    for condition in ({}, {"ArnLike": {"k": pattern}}):
+        one = statement(action="sns:*", resource="*" if condition else pattern, Condition=condition)
+        request = {"action": "sns:Publish", "resource": resource, "context": {"k": resource}}
+        assert not decide(one, **request, variables={"aws:username": "1:mine"}).allowed
+        assert decide(
+            one,
+            action="sns:Publish",
+            resource="arn:aws:sns:us-east-1:1:topic",
+            context={"k": "arn:aws:sns:us-east-1:1:topic"},
+            variables={"aws:username": "1"},
+        ).allowed
+
+
 def test_old_policies_have_no_variables() -> None:
     old = policy(statement(resource="arn:aws:s3:::bucket/${aws:username}"), version="2008-10-17")
     assert evaluate(old, None, Permission("s3:GetObject", f"{BUCKET}/${{aws:username}}"), VARIABLES).allowed

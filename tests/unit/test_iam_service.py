@@ -225,6 +225,12 @@ def test_verified_tokens_are_remembered_up_to_a_limit() -> None:
     assert len(keys._verified) == VERIFIED_TOKENS
 
 
+async def test_only_a_roles_arn_makes_a_principal(stack: Stack) -> None:
+    for arn in ("", "demo", "role/demo", "arn:aws:iam::000000000000:user/demo", ":role/", ":role/x"):
+        with pytest.raises(AwsError):
+            stack.iam.principal_for_role(arn, "session")
+
+
 async def test_role_operations(stack: Stack) -> None:
     created = await stack.call(
         "iam", "CreateRole", RoleName="new", Path="/team/", AssumeRolePolicyDocument=TRUST, Description="d"

@@ -143,7 +143,7 @@ class DynamoDB:
 
         def change(old: Item | None) -> Item:
             kept = {name: value for name, value in (old or normalised_key).items() if name not in attributes}
-            new, size_bytes = normalise_item({**kept, **normalised})
+            new, size_bytes = normalise_item({**kept, **normalised, **normalised_key})
             check_size(size_bytes, update=True)
             return new
 
@@ -167,20 +167,3 @@ class DynamoDB:
         self.on_table(
             tx, table_name, lambda table: self.change(tx, table, key_of_request(table, normalised), lambda _: None)
         )
-
-    def ensure_table(
-        self, tx: Transaction, table_name: str, *, partition_key: str, sort_key: str | None = None
-    ) -> None:
-        """Create a table with string keys, paid per request, unless there is one of that name; for the stack."""
-        if tables.find_table(tx, table_name) is not None:
-            return
-        names = [partition_key] if sort_key is None else [partition_key, sort_key]
-        schema = [
-            {"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"), strict=False)
-        ]
-        definition = {
-            "AttributeDefinitions": [{"AttributeName": name, "AttributeType": "S"} for name in names],
-            "KeySchema": schema,
-            "BillingMode": "PAY_PER_REQUEST",
-        }
-        tables.create_table(tx, table_name, definition)

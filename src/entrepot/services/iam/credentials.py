@@ -18,6 +18,7 @@ from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.credentials import Credentials
 from entrepot.operations import Principal
+from entrepot.services.iam.errors import ValidationError
 
 MAX_TOKEN_LENGTH = 8_192
 """Characters of a session token; longer ones are not looked at."""
@@ -129,9 +130,12 @@ def root_principal(account: Account) -> Principal:
 
 
 def role_principal(role_arn: str, session_name: str, session_policy: str | None = None) -> Principal:
-    """Return who acts in a session of a role; `role_arn` must be a role's ARN (`…:role/path/name`)."""
+    """Return who acts in a session of a role (`arn:aws:iam::000000000000:role/path/name`). Raises ValidationError."""
     prefix, _, name = role_arn.partition(":role/")
-    partition, account_id = prefix.split(":")[1], prefix.split(":")[4]
+    parts = prefix.split(":")
+    if len(parts) != 5 or not name:
+        raise ValidationError(f"{role_arn} is not the ARN of a role")
+    partition, account_id = parts[1], parts[4]
     role_name = name.rsplit("/", 1)[-1]
     return Principal(
         arn=f"arn:{partition}:sts::{account_id}:assumed-role/{role_name}/{session_name}",

@@ -19,6 +19,12 @@ class Variable:
     default: str | None = None
 
 
+class Substituted(str):
+    """A variable's value: literal as a whole, so that a colon in it does not begin another part of an ARN."""
+
+    __slots__ = ()
+
+
 class _Wildcard:
     """`*` (any text) or `?` (any one character)."""
 
@@ -108,7 +114,7 @@ def substitute(tokens: Sequence[Token], lookup: Lookup) -> tuple[Token, ...] | N
                 value = token.default
             if value is None:
                 return None
-            result.append(value)
+            result.append(Substituted(value))
         else:
             result.append(token)
     return tuple(result)
@@ -123,7 +129,7 @@ def split_arn(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], ...]:
     """Split a pattern at its first five colons into the parts of an ARN; colons inside variables do not count."""
     parts: list[list[Token]] = [[]]
     for token in tokens:
-        if not isinstance(token, str):
+        if not isinstance(token, str) or isinstance(token, Substituted):
             parts[-1].append(token)
             continue
         rest = token

@@ -65,10 +65,6 @@ class ResourcePattern:
 def _resource_matcher(tokens: tuple[Token, ...]) -> Matcher:
     if tokens == (globs.ANY_TEXT,):
         return lambda resource: True
-    if all(isinstance(token, str) for token in tokens):
-        text = "".join(tokens)  # type: ignore[arg-type]
-        if text.count(":") >= 5:
-            return text.__eq__
     first = tokens[0]
     if isinstance(first, str) and first.count(":") >= 5:
         return globs.matcher(tokens)  # no wildcard before the sixth part: one comparison does
