@@ -276,14 +276,16 @@ class Events:
             self._lease(tx, queued, rule, target, leased)
             return
         faults.reach("events.before-delivery")
+        execution_arn = invocation.execution_arn
         try:
             call = self._call(queued, target)
-            self._operations.transact(tx, invocation.service, invocation.operation, invocation.request, call)
+            response = self._operations.transact(tx, invocation.service, invocation.operation, invocation.request, call)
+            execution_arn = response.get("executionArn", execution_arn)
         except AwsError as error:
             if error.code != "ExecutionAlreadyExists":
                 self._failed(queued, error, tx)
                 return
-        self._delivered(_Lease(queued, rule, target), invocation.execution_arn, tx)
+        self._delivered(_Lease(queued, rule, target), execution_arn, tx)
         faults.reach("events.after-delivery")
 
     def _lease(self, tx: Transaction, queued: Queued, rule: Rule, target: Target, leased: list[_Lease]) -> None:

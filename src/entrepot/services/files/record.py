@@ -23,19 +23,23 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A target of a rule, as events went to it. `execution_prefix` is empty where no execution is started."""
+    """A target of a rule, as events went to it.
+
+    `execution_prefix` is the executions' ARN without the name; empty where there is none that the name leads to.
+    """
 
     rule_arn: str
     target_id: str
     target_arn: str
     execution_prefix: str
 
+    def execution_name(self, event_id: str, attempt: int) -> str:
+        """Return the name of the execution that this event started; docs/decisions/0001 says how it is made."""
+        return f"{event_id}_{ids.derived(self.rule_arn, self.target_id, str(attempt))[:32]}"
+
     def execution_arn(self, event_id: str, attempt: int) -> str | None:
-        """Return the ARN of the execution that this event started; docs/decisions/0001 says how it is named."""
-        if not self.execution_prefix:
-            return None
-        suffix = ids.derived(self.rule_arn, self.target_id, str(attempt))[:32]
-        return f"{self.execution_prefix}{event_id}_{suffix}"
+        """Return the ARN of that execution."""
+        return self.execution_prefix + self.execution_name(event_id, attempt) if self.execution_prefix else None
 
 
 @dataclass(frozen=True, slots=True)

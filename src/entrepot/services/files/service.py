@@ -238,8 +238,9 @@ class Files:
 
     def execution_changed(self, tx: Transaction, change: ExecutionFact) -> None:
         """Settle the file whose event started this execution, when the workflow did not do so itself."""
-        name = change.execution_arn.rpartition(":")[2]
-        event_id = _event_id(name[:36]) if len(name) == EXECUTION_NAME_LENGTH and name[36] == "_" else None
+        # arn:aws:states:REGION:ACCOUNT:execution:MACHINE:NAME, or …:express:MACHINE:NAME:ID
+        name = change.execution_arn.split(":")[7:8]
+        event_id = _event_id(name[0][:36]) if name and len(name[0]) == EXECUTION_NAME_LENGTH else None
         if event_id is None:
             return
         if change.status == "RUNNING":
@@ -248,7 +249,7 @@ class Files:
                 return
         records = Records(tx)
         file = records.one("event_id = ?", event_id)
-        if file is None or not self._is_current(file, change.execution_arn):
+        if file is None or not self._is_current(file, name[0]):
             return
         if change.status == "RUNNING":
             self.set_status(tx, file, UPLOADED, None, None)  # Step Functions' own redrive.
@@ -265,14 +266,14 @@ class Files:
                 "Look at the execution's output, mend the state machine or its function, then redrive.",
             )  # fmt: skip
 
-    def _is_current(self, file: FileRecord, execution_arn: str) -> bool:
+    def _is_current(self, file: FileRecord, execution_name: str) -> bool:
         """Whether an execution belongs to the file's newest attempt; it may report before its delivery is recorded."""
-        attempt = file.redrive_count + 1
-        if file.attempt == attempt:
-            return file.execution_arn == execution_arn
         if file.route is None or file.event_id is None:
             return True
-        return execution_arn not in (file.route.execution_arn(file.event_id, past) for past in range(1, attempt))
+        attempt = file.redrive_count + 1
+        if file.attempt == attempt:
+            return file.route.execution_name(file.event_id, attempt) == execution_name
+        return execution_name not in (file.route.execution_name(file.event_id, past) for past in range(1, attempt))
 
     # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -392,9 +393,9 @@ def _event_id(text: str) -> bytes | None:
 
 
 def _route(delivery: DeliveryFact) -> Route:
-    prefix = ""
-    if delivery.execution_arn is not None:
-        prefix = delivery.execution_arn[: delivery.execution_arn.rindex(":") + 1]
+    arn, prefix = delivery.execution_arn or "", ""
+    if arn.split(":")[5:6] == ["execution"]:
+        prefix = arn[: arn.rindex(":") + 1]
     return Route(delivery.rule_arn, delivery.target_id, delivery.target_arn, prefix)
 
 
