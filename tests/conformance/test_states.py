@@ -24,9 +24,9 @@ EXCEPTIONS: dict[str, str] = {}
 
 PLACEHOLDER = re.compile(r"<[\w-]+(?::\d+)?>")
 WORDS = frozenset(
-    "date datetime timestamp start-time entered-time generated-uuid RandomNumberGenerated snf_role_arn sfn_role_arn "
-    "task_token LogResult RequestId X-Amzn-Trace-Id x-amzn-RequestId x-amzn-requestid x-amz-crc32 "
-    "lambda_function_name".split()
+    {"date", "datetime", "timestamp", "start-time", "entered-time", "generated-uuid", "RandomNumberGenerated"}
+    | {"snf_role_arn", "sfn_role_arn", "task_token", "LogResult", "RequestId", "X-Amzn-Trace-Id", "x-amzn-RequestId"}
+    | {"x-amzn-requestid", "x-amz-crc32", "lambda_function_name"}
 )
 
 

@@ -33,7 +33,14 @@ from entrepot.services.stepfunctions import ExecutionChange, StepFunctions
 ACCOUNT = arns.Account("111111111111", "us-east-1")
 ROLE = "arn:aws:iam::111111111111:role/states"
 ROOT = Call(Principal("arn:aws:iam::111111111111:root", "root", "root"), "test-request")
-ITEMS = Migration("items", 1, ("CREATE TABLE item (name TEXT PRIMARY KEY, writes INTEGER NOT NULL)",))
+TABLES = Migration(
+    "tests",
+    1,
+    (
+        "CREATE TABLE item (name TEXT PRIMARY KEY, writes INTEGER NOT NULL)",
+        "CREATE TABLE change (number INTEGER PRIMARY KEY, execution_arn TEXT NOT NULL, status TEXT NOT NULL)",
+    ),
+)
 DEADLINE_S = 20.0
 
 
@@ -74,7 +81,7 @@ class Functions:
             result = self.handlers[name](event)
             if asyncio.iscoroutine(result):
                 result = await result
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a function raises is its payload
             failure = {
                 "errorMessage": str(error),
                 "errorType": type(error).__name__,
@@ -116,10 +123,11 @@ class Site:
 
     def __init__(self, folder: Path, functions: Functions) -> None:
         self.database = SQLiteDatabase(folder / "ledger.db")
-        self.database.migrate([*stepfunctions.MIGRATIONS, ITEMS])
+        self.database.migrate([*stepfunctions.MIGRATIONS, TABLES])
         self.functions = functions
         self.denied: set[str] = set()
         self.changes: list[ExecutionChange] = []
+        """Those that this process committed; the table `change` has all of them."""
         self.lines: list[tuple[str, str, LogLine]] = []
         self.operations = Operations(self.database, self._authorize)
         self.service = StepFunctions(
@@ -128,7 +136,7 @@ class Site:
             self.operations,
             principal_for_role=lambda arn, session: Principal(f"{arn}/{session}", "role", session, role_arn=arn),
             write_log=lambda group, stream, line: self.lines.append((group, stream, line)),
-            on_execution_changed=lambda tx, change: tx.after_commit(lambda: self.changes.append(change)),
+            on_execution_changed=self._changed,
         )
         self.operations.add("stepfunctions", stepfunctions.operations(self.service))
         self.operations.add("lambda", functions.operations())
@@ -136,6 +144,10 @@ class Site:
 
     def _authorize(self, principal: Principal, permission: Permission) -> Decision:
         return Decision(permission.action not in self.denied, "test", "no identity-based policy allows it")
+
+    def _changed(self, tx: Transaction, change: ExecutionChange) -> None:
+        tx.execute("INSERT INTO change (execution_arn, status) VALUES (?, ?)", (change.execution_arn, change.status))
+        tx.after_commit(lambda: self.changes.append(change))
 
     async def call(self, operation: str, /, **request: Any) -> Response:
         return await self.operations.perform("stepfunctions", operation, request, ROOT)
