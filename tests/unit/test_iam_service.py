@@ -107,6 +107,14 @@ async def test_who_is_not_known_may_nothing(stack: Stack) -> None:
         assert not stack.iam.authorize(principal, PUT).allowed
 
 
+async def test_an_audit_that_fails_denies(stack: Stack) -> None:
+    def fails(principal: Principal, permission: Permission, decision: Decision) -> None:
+        raise OSError("the audit log cannot be written")
+
+    careful = IAM(stack.database, ACCOUNT, secret=SECRET, audit=fails)
+    assert not careful.authorize(root_principal(ACCOUNT), PUT).allowed
+
+
 async def test_services_may_what_their_table_says(stack: Stack) -> None:
     events = Principal("events", "service", "events.amazonaws.com")
     assert stack.iam.authorize(events, Permission("states:StartExecution", "arn:aws:states:::x")).allowed

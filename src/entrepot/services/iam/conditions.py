@@ -57,6 +57,8 @@ def _date(text: str) -> float:
     """Return seconds since the epoch of an ISO 8601 date or of a count of seconds."""
     try:
         return float(int(text))
+    except OverflowError as error:
+        raise UnclearError(f"{text!r} is not a date") from error
     except ValueError:
         pass
     try:

@@ -116,14 +116,14 @@ class IAM:
     # ── decisions ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def authorize(self, principal: Principal, permission: Permission) -> Decision:
-        """Decide, and tell the audit. Never raises: whatever goes wrong denies."""
+        """Decide, and tell the audit. Never raises: whatever goes wrong, an audit that fails too, denies."""
         try:
             decision = self._decide(principal, permission)
-        except Exception as error:
-            log.exception("Deciding %s on %s failed", permission.action, permission.resource)
-            decision = Decision(False, "", f"its policies could not be evaluated ({type(error).__name__})")
-        if self._audit is not None:
-            self._audit(principal, permission, decision)
+            if self._audit is not None:
+                self._audit(principal, permission, decision)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong while deciding must deny
+            log.exception("Deciding %s on %s for %s failed", permission.action, permission.resource, principal.arn)
+            return Decision(False, "", f"its policies could not be evaluated ({type(error).__name__})")
         return decision
 
     def _decide(self, principal: Principal, permission: Permission) -> Decision:
