@@ -17,6 +17,7 @@ INVOCATION_LIMIT_BYTES = 8 * 1024 * 1024
 """What one invocation may log; the rest is counted and dropped, and a line says so."""
 
 _MAGIC = re.compile(rb"\xa5\x5a\x00[\x00-\x1f]")
+_LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 _HEADER_BYTES = 16
 
 
@@ -69,9 +70,8 @@ class Output:
         last = end if whole else self._buffer.rfind(b"\n", 0, end) + 1
         if not last and end > LINE_LIMIT_BYTES:
             last = LINE_LIMIT_BYTES
-        for line in bytes(self._buffer[:last]).split(b"\n"):
-            if line:
-                self._line(line)
+        for line in _LINE.findall(self._buffer[:last]):
+            self._line(line)
         del self._buffer[:last]
 
     def _frame(self) -> bool:
@@ -100,4 +100,4 @@ class Output:
             if self._taken > INVOCATION_LIMIT_BYTES:
                 self._dropped += len(part)
                 continue
-            self._emit(timestamp_ms or clock.now_ms(), part.decode(errors="replace"))
+            self._emit(timestamp_ms or clock.now_ms(), bytes(part).decode(errors="replace"))

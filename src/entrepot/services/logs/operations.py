@@ -349,7 +349,7 @@ def _sealed(text: str) -> str:
 
 def _opened(token: str) -> str:
     try:
-        return base64.urlsafe_b64decode(token.encode()).decode()
+        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
     except ValueError:
         raise InvalidParameterError("The specified nextToken is invalid.") from None
 

@@ -1,0 +1,164 @@
+"""The operations of Lambda that need no worker: functions, names, refusals."""
+
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from entrepot.arns import Account
+from entrepot.database.sqlite import SQLiteDatabase
+from entrepot.errors import AwsError
+from entrepot.operations import Call, Decision, Operations, Principal
+from entrepot.services.lambda_ import MIGRATIONS, FunctionConfiguration, Lambda, operations
+from entrepot.services.lambda_.configuration import function_name
+from tests.unit.test_lambda_code import archive
+
+CALL = Call(Principal("arn:aws:iam::000000000000:root", "root", "root"), "request")
+ROLE = "arn:aws:iam::000000000000:role/demo"
+ARN = "arn:aws:lambda:us-east-1:000000000000:function:demo"
+ZIP = archive(("handler.py", b"def lambda_handler(event, context): return 1"))
+CREATE = {
+    "FunctionName": "demo",
+    "Runtime": "python3.12",
+    "Role": ROLE,
+    "Handler": "handler.lambda_handler",
+    "Code": {"ZipFile": ZIP},
+}
+
+
+class Client:
+    def __init__(self, lambda_: Lambda) -> None:
+        self.lambda_ = lambda_
+        self.asked: list[tuple[str, str]] = []
+        self._operations = Operations(lambda_.database, self._allow)
+        self._operations.add("lambda", operations(lambda_))
+
+    def _allow(self, principal: Any, permission: Any) -> Decision:
+        self.asked.append((permission.action, permission.resource))
+        return Decision(True, "", "")
+
+    async def __call__(self, name: str, **request: Any) -> dict[str, Any]:
+        return await self._operations.perform("lambda", name, request, CALL)
+
+    async def code(self, name: str, **request: Any) -> str:
+        with pytest.raises(AwsError) as caught:
+            await self(name, **request)
+        return caught.value.code
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client]:
+    database = SQLiteDatabase(tmp_path / "ledger.db")
+    database.migrate(MIGRATIONS)
+    yield Client(
+        Lambda(
+            database,
+            Account(),
+            folder=tmp_path / "lambda",
+            issue_credentials=lambda role, session: SimpleNamespace(),  # type: ignore[arg-type,return-value]
+            endpoint_url=lambda: "",
+            write_log=lambda group, stream, line: None,
+        )
+    )
+    await database.close()
+
+
+async def test_a_function_from_creation_to_deletion(client: Client) -> None:
+    created = await client("CreateFunction", **CREATE, Timeout=9, Environment={"Variables": {"STAGE": "x"}})
+    assert created["FunctionArn"] == ARN
+    assert created["CodeSha256"] == base64.b64encode(hashlib.sha256(ZIP).digest()).decode()
+    assert (created["Timeout"], created["MemorySize"], created["State"]) == (9, 128, "Active")
+    assert await client.code("CreateFunction", **CREATE) == "ResourceConflictException"
+    changed = await client("UpdateFunctionConfiguration", FunctionName=ARN, MemorySize=256)
+    assert (changed["MemorySize"], changed["Timeout"]) == (256, 9)
+    assert changed["RevisionId"] != created["RevisionId"]
+    stale = created["RevisionId"]
+    other = archive(("handler.py", b"2"))
+    assert await client.code("UpdateFunctionCode", FunctionName="demo", ZipFile=other, RevisionId=stale) == (
+        "PreconditionFailedException"
+    )
+    updated = await client("UpdateFunctionCode", FunctionName="demo", ZipFile=other)
+    assert updated["CodeSha256"] != created["CodeSha256"]
+    await client("PutFunctionConcurrency", FunctionName="demo", ReservedConcurrentExecutions=3)
+    assert (await client("GetFunction", FunctionName="demo"))["Concurrency"] == {"ReservedConcurrentExecutions": 3}
+    await client("DeleteFunctionConcurrency", FunctionName="demo")
+    assert await client("GetFunctionConcurrency", FunctionName="demo") == {}
+    assert [f["FunctionName"] for f in (await client("ListFunctions"))["Functions"]] == ["demo"]
+    await client("DeleteFunction", FunctionName="demo")
+    for name in ("GetFunction", "DeleteFunction", "GetFunctionConfiguration", "Invoke"):
+        assert await client.code(name, FunctionName="demo") == "ResourceNotFoundException"
+    assert ("lambda:InvokeFunction", ARN) in client.asked
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"FunctionName": "no spaces"},
+        {"Role": "demo"},
+        {"Handler": ""},
+        {"Runtime": "nodejs22.x"},
+        {"Timeout": 901},
+        {"MemorySize": 64},
+        {"Environment": {"Variables": {"AWS_ACCESS_KEY_ID": "x"}}},
+        {"Environment": {"Variables": {"BIG": "x" * 5000}}},
+        {"Environment": {"Variables": {"A=B": "x"}}},
+        {"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:x:1"]},
+        {"VpcConfig": {"SubnetIds": ["subnet-1"]}},
+        {"PackageType": "Image"},
+        {"Publish": True},
+        {"Code": {"S3Bucket": "b", "S3Key": "k"}},
+        {"Code": {}},
+        {"Code": {"ZipFile": b"nonsense"}},
+    ],
+)
+async def test_creation_refuses(client: Client, change: dict[str, Any]) -> None:
+    assert await client.code("CreateFunction", **(CREATE | change)) == "InvalidParameterValueException"
+    assert (await client("ListFunctions"))["Functions"] == []
+
+
+async def test_invoke_refuses_before_it_runs(client: Client) -> None:
+    await client("CreateFunction", **CREATE)
+    assert await client.code("Invoke", FunctionName="demo", Payload=b"{nope") == "InvalidRequestContentException"
+    assert await client.code("Invoke", FunctionName="demo", Payload=b'"' + b"x" * 6_300_000 + b'"') == (
+        "RequestTooLargeException"
+    )
+    assert await client.code("Invoke", FunctionName="demo", ClientContext="%") == "InvalidRequestContentException"
+    assert await client.code("Invoke", FunctionName="demo", Qualifier="7") == "ResourceNotFoundException"
+    big = b'"' + b"x" * 1_100_000 + b'"'
+    assert await client.code("Invoke", FunctionName="demo", InvocationType="Event", Payload=big) == (
+        "RequestTooLargeException"
+    )
+    assert (await client("Invoke", FunctionName="demo", InvocationType="DryRun"))["StatusCode"] == 204
+    assert (await client("Invoke", FunctionName="demo", InvocationType="Event", Payload=b"1"))["StatusCode"] == 202
+    rows = await client.lambda_.database.read(lambda r: r.all("SELECT payload FROM lambda_async_invocation"))
+    assert rows == [(b"1",)]
+
+
+async def test_the_same_function_put_again_is_not_written(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "handler.py").write_text("x = 1")
+    configuration = FunctionConfiguration("demo", ROLE, "handler.x", code_folder=tmp_path / "f")
+    put = client.lambda_.put_function
+    first = await client.lambda_.database.write(lambda tx: put(tx, configuration))
+    again = await client.lambda_.database.write(lambda tx: put(tx, configuration))
+    assert first == again
+    (tmp_path / "f" / "handler.py").write_text("x = 2")
+    changed = await client.lambda_.database.write(lambda tx: put(tx, configuration))
+    assert changed.code_sha256 != first.code_sha256 and changed.revision_id != first.revision_id
+
+
+@pytest.mark.parametrize(
+    "reference", ["demo", "function:demo", "000000000000:demo", "000000000000:function:demo", ARN, ARN + ":$LATEST"]
+)
+def test_names_of_a_function(reference: str) -> None:
+    assert function_name(Account(), reference) == "demo"
+
+
+@pytest.mark.parametrize("reference", ["", "a b", ARN + ":7", ARN.replace("east", "west"), "111111111111:demo", "a/b"])
+def test_names_of_no_function(reference: str) -> None:
+    with pytest.raises(AwsError):
+        function_name(Account(), reference)
