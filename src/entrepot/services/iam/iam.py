@@ -121,7 +121,7 @@ class IAM:
             decision = self._decide(principal, permission)
             if self._audit is not None:
                 self._audit(principal, permission, decision)
-        except Exception as error:  # noqa: BLE001 - whatever goes wrong while deciding must deny
+        except Exception as error:  # whatever goes wrong while deciding must deny
             log.exception("Deciding %s on %s for %s failed", permission.action, permission.resource, principal.arn)
             return Decision(False, "", f"its policies could not be evaluated ({type(error).__name__})")
         return decision
