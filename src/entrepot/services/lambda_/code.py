@@ -4,12 +4,16 @@ A deployment is copied, never run in place: all workers of a function run the sa
 meanwhile. Nothing outside the folder can be named by an archive: no absolute names, no `..`, no links.
 """
 
+import errno
 import hashlib
 import io
+import lzma
 import os
 import shutil
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +31,18 @@ FILES_LIMIT = 20_000
 
 _SKIPPED = frozenset({"__pycache__", ".git"})
 _CHUNK = 1024 * 1024
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    NotImplementedError,  # an exotic compression
+    RuntimeError,  # an encrypted entry
+    EOFError,
+    ValueError,
+)
+_IMPOSSIBLE_NAMES = frozenset({None, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL})
 
 
 def install_folder(source: Path, root: Path) -> tuple[str, int]:
@@ -59,15 +75,8 @@ def install_zip(data: bytes, root: Path) -> tuple[str, int]:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 _publish(((_safe_name(entry), (archive, entry)) for entry in _entries(archive)), root, sha256)
-        except (
-            zipfile.BadZipFile,
-            zipfile.LargeZipFile,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-            OSError,
-        ) as error:
-            if isinstance(error, OSError) and error.errno is not None:
+        except (*_DAMAGE, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _IMPOSSIBLE_NAMES:
                 raise
             raise InvalidParameterValueError(
                 "Could not unzip uploaded file. Please check your file, then try to upload again."
