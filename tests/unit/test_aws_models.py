@@ -22,7 +22,7 @@ from entrepot.aws.signature import query_pairs
 
 MAX_DEPTH = 6
 WHEN = datetimes.datetime(2026, 11, 23, 20, 15, 41, tzinfo=datetimes.UTC)
-TEXT = "a b/c+d&<e>='ä\"%2F?#"
+TEXT = "a b/c+d&<e>='ä日\"%2F?#"
 
 
 async def _no_body() -> Any:

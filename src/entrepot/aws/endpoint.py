@@ -127,7 +127,7 @@ class Endpoint:
             return
         exchange = self._begin(request)
         response = await self._answer(exchange)
-        if not request.body.ended and not await request.body.drain(MAX_DISCARDED_BYTES):
+        if not request.body.ended and not await _discard_rest(request):
             response.headers["Connection"] = "close"
         response.headers["Access-Control-Allow-Origin"] = "*"
         response.headers["Access-Control-Expose-Headers"] = "*"
@@ -347,6 +347,18 @@ async def _collect(body: Body, max_bytes: int) -> bytes:
             raise errors.RequestBodyTooLargeError(max_bytes)
         pieces.append(piece)
     return b"".join(pieces)
+
+
+async def _discard_rest(request: HttpRequest) -> bool:
+    """Read what a client still sends of a refused body, so that it comes to read the answer; return whether it ended.
+
+    A client that waits to be told to send (Expect: 100-continue), or announces more than is worth it, is answered at once.
+    """
+    announced = request.header("content-length") or "0"
+    waits = "expect" in request.headers and not request.body.begun
+    if waits or len(announced) > 12 or int(announced) > MAX_DISCARDED_BYTES:
+        return False
+    return await request.body.drain(MAX_DISCARDED_BYTES)
 
 
 def _claim(request: HttpRequest) -> Claim | AwsError:

@@ -23,6 +23,9 @@ Body: TypeAlias = AsyncIterator[bytes]
 BODY_IDLE_TIMEOUT_S = 60.0
 """A client that sends nothing of its announced body for this long is given up."""
 
+DRAIN_TIMEOUT_S = 5.0
+"""How long the rest of a refused request's body is waited for, before the answer goes out and the connection ends."""
+
 SEND_IDLE_TIMEOUT_S = 120.0
 """A client that takes nothing of its response for this long is given up."""
 
@@ -73,12 +76,14 @@ class RequestBody:
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
+        self.begun = False
         self.ended = False
 
     def __aiter__(self) -> Body:
         return self
 
     async def __anext__(self) -> bytes:
+        self.begun = True
         while not self.ended:
             try:
                 async with asyncio.timeout(BODY_IDLE_TIMEOUT_S):
@@ -105,13 +110,14 @@ class RequestBody:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def drain(self, max_bytes: int) -> bool:
-        """Throw away what is left, up to `max_bytes`; return whether the end was reached."""
+        """Throw away what is left, up to `max_bytes` and DRAIN_TIMEOUT_S; return whether the end was reached."""
         left = max_bytes
-        while not self.ended and left > 0:
-            try:
-                left -= len(await anext(self, b""))
-            except (IncompleteBodyError, RequestTimeoutError):
-                return False
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                while not self.ended and left > 0:
+                    left -= len(await anext(self, b""))
+        except (IncompleteBodyError, RequestTimeoutError, TimeoutError):
+            return False
         return self.ended
 
 

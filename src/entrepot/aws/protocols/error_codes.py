@@ -16,7 +16,7 @@ _S3: dict[str, tuple[str, int]] = {
     "ExpiredToken": ("ExpiredToken", 400),
     "RequestEntityTooLargeException": ("EntityTooLarge", 400),
     "SerializationException": ("InvalidArgument", 400),
-    "ValidationException": ("InvalidArgument", 400),
+    "ValidationException": ("MalformedXML", 400),
     "UnknownOperationException": ("MethodNotAllowed", 405),
 }
 

@@ -40,12 +40,12 @@ class RestInput:
         wire_name = member.serialization.get("name", name)
         match member.serialization.get("location"):
             case "uri":
-                self._labels.append((wire_name, name, _header_reader(member)))
+                self._labels.append((wire_name, name, scalar_from_text(member)))
             case "querystring" if member.type_name == "map":
                 self._query_map = name
             case "querystring":
                 is_list = member.type_name == "list"
-                self._query[wire_name] = (name, is_list, _query_reader(member.member if is_list else member))
+                self._query[wire_name] = (name, is_list, scalar_from_text(member.member if is_list else member))
             case "header":
                 self._headers.append((wire_name.lower(), name, _header_reader(member)))
             case "headers":
@@ -93,10 +93,6 @@ def _utf8(text: str) -> str:
         return text.encode("latin-1").decode()
     except UnicodeDecodeError:
         return text
-
-
-def _query_reader(member: Any) -> ReadHeader:
-    return scalar_from_text(member)
 
 
 def _header_reader(member: Any) -> ReadHeader:
