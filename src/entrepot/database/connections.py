@@ -68,8 +68,9 @@ def storage_error(error: Exception, what: str = "The ledger") -> StorageError:
 class View:
     """A Reader or Transaction on one connection.
 
-    `failure` is set once a statement failed in a way that leaves the whole transaction in doubt (disk full, I/O error):
-    then nothing of it may be committed, whatever the work made of the exception.
+    `failure` is set once a statement failed in a way that leaves the whole transaction in doubt (disk full, I/O error).
+    SQLite may have rolled it back by itself: a further statement would be a transaction of its own, so there is none,
+    and nothing is committed, whatever the work made of the exception.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -79,12 +80,16 @@ class View:
         self._depth = 0
 
     def all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        if self.failure is not None:
+            raise self.failure
         try:
             return self.connection.execute(sql, tuple(parameters)).fetchall()
         except apsw.Error as error:
             raise self._raised(error) from error
 
     def one(self, sql: str, parameters: Sequence[Value] = ()) -> Row | None:
+        if self.failure is not None:
+            raise self.failure
         try:
             row: Row | None = self.connection.execute(sql, tuple(parameters)).fetchone()
         except apsw.Error as error:
@@ -92,6 +97,8 @@ class View:
         return row
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> int:
+        if self.failure is not None:
+            raise self.failure
         try:
             self.connection.execute(sql, tuple(parameters)).fetchall()
         except apsw.Error as error:
@@ -108,6 +115,8 @@ class View:
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
+        if self.failure is not None:
+            raise self.failure
         self._depth += 1
         name = f"s{self._depth}"
         kept = len(self.callbacks)

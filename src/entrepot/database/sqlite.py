@@ -233,12 +233,14 @@ def _answer(loop: asyncio.AbstractEventLoop, group: list[_Write], callbacks: lis
 
 def _snapshot(view: View, work: Callable[[Reader], T]) -> T:
     """Run a read on one snapshot."""
+    view.failure = None  # One failed read does not fail the next.
     try:
         view.connection.execute("BEGIN")
         try:
             return work(view)
         finally:
-            view.connection.execute("ROLLBACK")
+            if view.connection.in_transaction:
+                view.connection.execute("ROLLBACK")
     except (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.FullError, apsw.CantOpenError) as error:
         raise storage_error(error) from error
 
