@@ -343,8 +343,10 @@ async def test_an_interrupted_outside_delivery_is_done_again_after_its_lease(hou
     house.hold.clear()
     await house.events.start()
     await until(lambda: bool(house.events._in_flight))
-    for task in list(house.events._in_flight):
+    tasks = list(house.events._in_flight)
+    for task in tasks:
         task.cancel()  # As if the process had died.
+    await asyncio.gather(*tasks, return_exceptions=True)
     await house.events.stop()
     row = await house.database.read(delivery.next_due_ms)
     assert row is not None
@@ -372,6 +374,30 @@ async def test_redelivery_uses_the_next_name_and_todays_target(house: House) -> 
     assert len(await house.executions()) == 2
     with pytest.raises(ResourceNotFoundError):
         await house.database.write(lambda tx: house.events.redeliver(tx, event, arn, "gone", 3))
+
+
+async def test_redelivery_drops_the_dead_letter(house: House) -> None:
+    await house.put_rule(machine_target())
+    await house.events.start()
+    house.failures = [ResourceNotFoundError("gone"), ResourceNotFoundError("gone")]
+    event, other = s3_event(), s3_event()
+    await house.database.write(lambda tx: [house.events.put_event(tx, e) for e in (event, other)])
+    await emptied(house)
+    assert await house.database.read(house.events.count_dead_letters) == 2
+    await house.database.write(lambda tx: house.events.redeliver_matching(tx, event, 2))
+    await emptied(house)
+    assert await house.database.read(house.events.count_dead_letters) == 1
+
+
+async def test_dead_letters_are_bounded(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_letters, "KEPT_LIMIT", 3)
+    await house.put_rule(machine_target())
+    house.failures = [ResourceNotFoundError("gone") for _ in range(5)]
+    put = [await house.put_event(f"{number}") for number in range(5)]
+    await house.events.start()
+    await emptied(house)
+    letters = await house.database.read(lambda reader: dead_letters.list_dead_letters(reader))
+    assert [letter.event_id for letter in letters] == put[2:]
 
 
 def test_the_retry_policy() -> None:

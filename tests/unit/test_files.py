@@ -112,7 +112,10 @@ class House:
         return self.histories.get(arn, [])
 
     async def log_lines(self, file: files.FileRecord) -> list[files.LoggedLine]:
-        return [files.LoggedLine(UPLOADED_AT_MS + 50, "/aws/lambda/transfer", f"copying {file.key}\n")]
+        return [
+            files.LoggedLine(UPLOADED_AT_MS + 50, "/aws/lambda/transfer", f"copying {file.key}\n"),
+            files.LoggedLine(UPLOADED_AT_MS + 50, "/aws/vendedlogs/states/transfer", "the history again"),
+        ]
 
     async def upload(self, key: str = "acme/a.csv", call: Call = DEMO, **changes: Any) -> "Upload":
         self.last += 1
@@ -603,6 +606,22 @@ async def test_the_timeline_tells_everything_in_order(house: House) -> None:
     assert "SHA256:xyz" in details["demo logged in"]
     assert details["Copied to the destination"] == f"s3://{DESTINATION}/acme/a.csv"
     json.dumps(timeline)
+
+
+async def test_a_delivery_comes_before_the_execution_that_it_started(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrepot.clock.now_ms", lambda: UPLOADED_AT_MS + 12)
+    upload = await house.upload()
+    arn = await house.deliver(upload)
+    begun = datetime.fromtimestamp((UPLOADED_AT_MS + 10) / 1000, UTC)
+    house.histories[arn] = [
+        {"id": 1, "type": "ExecutionStarted", "timestamp": begun, "executionStartedEventDetails": {"input": "{}"}},
+        {"id": 2, "type": "ExecutionTimedOut", "timestamp": begun, "executionTimedOutEventDetails": {"error": "E"}},
+    ]
+    timeline = (await house.do("GetFile", file=upload.file_id))["timeline"]
+    titles = [entry["title"] for entry in timeline]
+    assert titles[3:6] == ["Rule object-created matched", "Execution started", "Execution timed out"]
 
 
 async def test_a_delivered_file_costs_little(house: House) -> None:

@@ -9,6 +9,9 @@ from entrepot.services.events.delivery import Queued
 LIST_LIMIT = 1000
 """Dead letters that one call returns."""
 
+KEPT_LIMIT = 100_000
+"""Dead letters that are kept; of more, the oldest go. The records of their files stay, and can be redriven."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
@@ -40,6 +43,18 @@ def bury(tx: Transaction, queued: Queued, target_arn: str, error: AwsError, at_m
             error.code, error.message, queued.event_id, queued.event_text,
         ),
     )  # fmt: skip
+    tx.execute(
+        "DELETE FROM events_dead_letter WHERE dead_letter_id <= (SELECT max(dead_letter_id) FROM events_dead_letter) - ?",
+        (KEPT_LIMIT,),
+    )
+
+
+def forget(tx: Transaction, event_id: str, bus_name: str, rule_name: str, target_id: str) -> None:
+    """Drop the dead letters of an event for a target: it is delivered again."""
+    tx.execute(
+        "DELETE FROM events_dead_letter WHERE event_id = ? AND bus_name = ? AND rule_name = ? AND target_id = ?",
+        (event_id, bus_name, rule_name, target_id),
+    )
 
 
 def list_dead_letters(reader: Reader, *, after_id: int = 0, limit: int = LIST_LIMIT) -> list[DeadLetter]:

@@ -63,6 +63,7 @@ MIGRATIONS: tuple[Migration, ...] = (
                 event_id TEXT NOT NULL,
                 event TEXT NOT NULL
             )""",
+            "CREATE INDEX events_dead_letter_event ON events_dead_letter (event_id)",
         ),
     ),
 )

@@ -46,6 +46,9 @@ LEASE_MS = 120_000
 BUSY_PAUSE_MS = 200
 """When a target has as many deliveries in flight as it may have, the next waits this long."""
 
+STOP_TIMEOUT_S = 5.0
+"""How long `stop` waits for deliveries outside of the ledger."""
+
 POLL_S = 1.0
 """How often the queue is looked at without a signal, for what other processes queued."""
 
@@ -92,22 +95,25 @@ class Events:
         self._indices: dict[str, tuple[str, PatternIndex[Rule], dict[str, Rule]]] = {}
         self._wake = asyncio.Event()
         self._loop_task: asyncio.Task[None] | None = None
+        self._stopping = False
         self._in_flight: dict[asyncio.Task[None], str] = {}
 
     async def start(self) -> None:
         """Begin to deliver; what an earlier process left is delivered first."""
         assert self._loop_task is None
+        self._stopping = False
         self._wake.set()
         self._loop_task = asyncio.create_task(self._deliver_forever(), name="events-delivery")
 
     async def stop(self) -> None:
         """Stop taking deliveries; wait for those under way, which their leases protect if they are cut off."""
         if self._loop_task is not None:
-            self._loop_task.cancel()
-            await asyncio.gather(self._loop_task, return_exceptions=True)
+            self._stopping = True
+            self._wake.set()
+            await self._loop_task  # Not cancelled: what it has leased has to be begun, or it waits for LEASE_MS.
             self._loop_task = None
         if self._in_flight:
-            _, pending = await asyncio.wait(self._in_flight, timeout=5)
+            _, pending = await asyncio.wait(self._in_flight, timeout=STOP_TIMEOUT_S)
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
@@ -142,6 +148,7 @@ class Events:
         rule = self._index(tx, bus_name)[1].get(rule_name)
         if rule is None or _target(rule, target_id) is None:
             raise ResourceNotFoundError(f"{rule_arn} has no target {target_id} any more; add it to deliver again.")
+        dead_letters.forget(tx, event["id"], bus_name, rule_name, target_id)
         delivery.queue(
             tx, due_at_ms=clock.now_ms(), bus_name=bus_name, rule_name=rule_name, target_id=target_id,
             attempt=attempt, event_id=event["id"], event_text=compact(event),
@@ -153,7 +160,11 @@ class Events:
 
         Returns how many deliveries were queued.
         """
-        return self._queue(tx, event, self.matching_rules(tx, event), attempt)
+        rules = self.matching_rules(tx, event)
+        for rule in rules:
+            for target in rule.targets:
+                dead_letters.forget(tx, event["id"], rule.bus_name, rule.name, target.target_id)
+        return self._queue(tx, event, rules, attempt)
 
     def count_pending(self, reader: Reader) -> int:
         """Return how many deliveries wait."""
@@ -201,11 +212,13 @@ class Events:
 
     async def _deliver_forever(self) -> None:
         pause_s = 0.0
-        while True:
+        while not self._stopping:
             if pause_s > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), pause_s)
             self._wake.clear()
+            if self._stopping:
+                return
             try:
                 pause_s = await self.deliver_due()
             except EntrepotError as error:

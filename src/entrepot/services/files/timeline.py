@@ -3,7 +3,7 @@ logs still hold."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,8 +11,16 @@ from entrepot.database import Reader
 from entrepot.services.files.ports import LoggedLine, SessionFacts
 from entrepot.services.files.record import FileRecord, Records, Route
 
+EXECUTION_STARTED = "Execution started"
+
+SAME_TRANSACTION_MS = 1000
+"""An execution that began so shortly before a delivery was recorded is the one that it started."""
+
 ENTRIES_LIMIT = 1000
 """Entries of one timeline; of more, the oldest and the newest halves are shown."""
+
+STATES_LOG_GROUPS = "/aws/vendedlogs/states/"
+"""Log groups that repeat the history of executions: shown only where the history is gone."""
 
 DETAIL_LIMIT = 1000
 """Characters of one entry's detail."""
@@ -68,14 +76,19 @@ def timeline(
         entries += _delivery(file.delivered_at_ms, {"attempt": file.attempt}, file.route)
     for arn in facts.execution_arns:
         entries += _execution(arn, histories.get(arn, ()))
-    entries += [Entry(line.at_ms, "log", line.log_group_name, line.message.rstrip()) for line in lines]
+    told = any(histories.values())
+    entries += [
+        Entry(line.at_ms, "log", line.log_group_name, line.message.rstrip())
+        for line in lines
+        if not (told and line.log_group_name.startswith(STATES_LOG_GROUPS))
+    ]
     if file.copied_at_ms is not None:
         where = f"s3://{file.copied_bucket}/{file.copied_key}"
         title = "Copied to the destination" if file.is_copied_out else "Copied inside of the source bucket"
         entries.append(Entry(file.copied_at_ms, "copy", title, where))
     if file.transferred_at_ms is not None:
         entries.append(Entry(file.transferred_at_ms, "status", "Transferred"))
-    entries.sort(key=lambda entry: entry.at_ms)
+    entries = _in_order(entries)
     if file.error_message:
         entries.append(Entry(max(e.at_ms for e in entries), "status", "Failed", file.error_message))
     if len(entries) > ENTRIES_LIMIT:
@@ -83,6 +96,22 @@ def timeline(
         gap = Entry(entries[half].at_ms, "log", f"{len(entries) - 2 * half} more entries", "Look into the log groups.")
         entries = [*entries[:half], gap, *entries[-half:]]
     return [Entry(e.at_ms, e.kind, e.title, _short(e.detail)) for e in entries]
+
+
+def _in_order(entries: list[Entry]) -> list[Entry]:
+    """Sort by time, cause before effect. A delivery is recorded after its execution began, in the same transaction."""
+    begun = sorted(entry.at_ms for entry in entries if entry.title == EXECUTION_STARTED)
+
+    def place(entry: Entry) -> tuple[int, int]:
+        at_ms = entry.at_ms
+        if entry.kind == "delivery":
+            at_ms = max((start for start in begun if at_ms - SAME_TRANSACTION_MS <= start <= at_ms), default=at_ms)
+        return at_ms, _CAUSES.get(entry.kind, len(_CAUSES))
+
+    return sorted((replace(entry, at_ms=place(entry)[0]) for entry in entries), key=place)
+
+
+_CAUSES = {"session": 0, "upload": 1, "event": 2, "delivery": 3}
 
 
 def _arrival(file: FileRecord, session: SessionFacts | None) -> list[Entry]:
@@ -163,9 +192,10 @@ def _told(arn: str, event: Mapping[str, Any]) -> tuple[str, str, str] | None:
     )
     error = ": ".join(part for part in (details.get("error"), details.get("cause")) if part)
     if kind.startswith("Execution"):
-        what = {"ExecutionStarted": "started", "ExecutionSucceeded": "succeeded", "ExecutionRedriven": "redriven"}
-        title = f"Execution {what.get(kind, kind.removeprefix('Execution').lower())}"
-        return "execution", title, arn if kind == "ExecutionStarted" else error
+        if kind == "ExecutionStarted":
+            return "execution", EXECUTION_STARTED, arn
+        what = {"ExecutionTimedOut": "timed out"}.get(kind, kind.removeprefix("Execution").lower())
+        return "execution", f"Execution {what}", error
     if kind.endswith("StateEntered"):
         return "state", f"State {details.get('name', '?')} entered", _text(details.get("input"))
     if kind.endswith("StateExited"):
