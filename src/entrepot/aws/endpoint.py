@@ -92,6 +92,7 @@ class Endpoint:
         self._listener = Listener(self._serve)
         self._buffered_bytes = 0
         self._url = ""
+        self._warming: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
@@ -103,10 +104,15 @@ class Endpoint:
         bound = await self._listener.start(host, port)
         shown = f"[{host}]" if ":" in host else host
         self._url = f"http://{shown}:{bound}"
+        served = sorted({name for name, _ in self._operations.names()} & set(models.SERVICES))
+        self._warming = asyncio.create_task(asyncio.to_thread(_load, served), name="aws-models")
 
     async def stop(self, deadline_s: float = DRAIN_S) -> None:
         """Take no more requests; let those under way end, at most until the deadline."""
         await self._listener.stop(deadline_s)
+        if self._warming is not None:
+            await self._warming
+            self._warming = None
 
     # ── one exchange ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -311,6 +317,14 @@ class Endpoint:
                     (clock.monotonic_s() - began_s) * 1000,
                 )
             )
+
+
+def _load(names: list[str]) -> None:
+    """Load the models of the services that are served, beside the event loop: the first request then need not wait."""
+    for name in names:
+        loaded = service(name)
+        if any(protocol.startswith("rest-") for protocol in loaded.protocol_names):
+            _ = loaded.routes
 
 
 def _failure(exchange: _Exchange, error: AwsError) -> HttpResponse:

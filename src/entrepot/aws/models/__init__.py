@@ -5,12 +5,13 @@ Models are loaded at first use, one service at a time, and kept.
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import boto3
-import botocore.session
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
+
+if TYPE_CHECKING:
+    import boto3
 
 FOLDER = str(Path(__file__).parent)
 """Where the models that botocore does not have live, laid out as botocore's `data` folder."""
@@ -40,8 +41,11 @@ def service_model(service: str) -> ServiceModel:
     return ServiceModel(_loader().load_service_model(service, "service-2"), service)
 
 
-def session(**options: Any) -> boto3.session.Session:
+def session(**options: Any) -> "boto3.session.Session":
     """Return a boto3 session (options as `boto3.Session`'s) that also knows the service `entrepot`."""
+    import boto3  # here, because the server needs none of it and starts a tenth of a second sooner without
+    import botocore.session
+
     inner = botocore.session.Session()
     inner.get_component("data_loader").search_paths.append(FOLDER)
     return boto3.session.Session(botocore_session=inner, **options)
