@@ -295,6 +295,26 @@ async def test_a_bug_in_one_target_spares_the_others(house: House, monkeypatch: 
     assert len(await house.executions()) == 5
 
 
+async def test_a_bug_in_a_listener_spares_the_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    await house.put_rule(machine_target(RetryPolicy={"MaximumRetryAttempts": 0}))
+    poisoned = await house.put_event("poison")
+    for number in range(5):
+        await house.put_event(f"{number}")
+
+    def listen(tx: Transaction, delivered: events.Delivery) -> None:
+        if delivered.event_id == poisoned:
+            raise AwsError("bug")
+
+    house.events._on_delivered = house.events._on_delivery_failed = listen
+    await house.events.start()
+
+    async def others_done() -> bool:
+        return len(await house.executions()) == 5
+
+    await until(others_done)
+    assert await house.pending() == 1
+
+
 async def test_a_target_that_was_removed_meanwhile(house: House) -> None:
     await house.put_rule(machine_target())
     await house.put_event()
@@ -467,6 +487,8 @@ async def test_refusals_of_rules(house: House) -> None:
         await house.do("PutRule", Name="r", EventPattern='{"a": 1}')
     with pytest.raises(ValidationError, match="ScheduleExpression is not supported"):
         await house.do("PutRule", Name="r", ScheduleExpression="rate(1 minute)")
+    with pytest.raises(ValidationError, match="not valid Unicode"):
+        await house.do("PutRule", Name="r", EventPattern='{"a": ["\ud800"]}')
     with pytest.raises(ResourceNotFoundError, match="Event bus other does not exist"):
         await house.do("PutRule", Name="r", EventPattern=PATTERN, EventBusName="other")
     await house.put_rule()

@@ -538,7 +538,15 @@ async def test_a_page_looks_at_a_bounded_number_of_rows(house: House, monkeypatc
 
 @pytest.mark.parametrize(
     "request_",
-    [{"status": "odd"}, {"limit": 0}, {"next_token": "nonsense"}, {"next_token": "MTp4"}, {"next_token": "ü"}],
+    [
+        {"status": "odd"},
+        {"limit": 0},
+        {"next_token": "nonsense"},
+        {"next_token": "MTp4"},
+        {"next_token": "ü"},
+        {"key_prefix": "\ud800"},
+        {"customer_id": "\ud800"},
+    ],
 )
 async def test_malformed_listings_are_refused(house: House, request_: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

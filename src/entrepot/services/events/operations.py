@@ -136,6 +136,7 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
         raise ValidationError(f"1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: "
                               "Member must satisfy regular expression pattern: [\\.\\-_A-Za-z0-9]+")  # fmt: skip
     require_bus(tx, bus_name)
+    _check_text(request)
     if request.get("ScheduleExpression"):
         raise ValidationError("Parameter ScheduleExpression is not supported here yet. Give an EventPattern instead.")
     pattern = request.get("EventPattern")
@@ -155,6 +156,14 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
         tx, Rule(bus_name, name, arn, pattern, state, request.get("Description") or "", request.get("RoleArn") or "")
     )
     return {"RuleArn": arn}
+
+
+def _check_text(request: Request) -> None:
+    """Raise ValidationError for text that is no Unicode (a lone surrogate), which nothing could store."""
+    try:
+        inputs.compact(request).encode()
+    except UnicodeEncodeError:
+        raise ValidationError("The request has text that is not valid Unicode.") from None
 
 
 def delete_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
@@ -217,6 +226,7 @@ def put_targets(events: Events, tx: Transaction, request: Request, call: Call) -
     """Add targets to a rule; all of them or, with an error, none."""
     name, bus_name = request["Rule"], _bus_name(request)
     events.rules.get(tx, bus_name, name)
+    _check_text(request)
     definitions = request["Targets"]
     if not 0 < len(definitions) <= TARGETS_OF_ONE_CALL_LIMIT:
         raise ValidationError(f"Targets must have between 1 and {TARGETS_OF_ONE_CALL_LIMIT} entries.")

@@ -234,13 +234,14 @@ class Events:
         due_at_ms = await self.database.read(delivery.next_due_ms)
         if due_at_ms is None or due_at_ms > at_ms:
             return POLL_S if due_at_ms is None else min((due_at_ms - at_ms) / 1000, POLL_S)
+        busy = tuple(self._in_flight.values())
         try:
-            leased = await self.database.write(lambda tx: self._deliver_batch(tx, at_ms))
-        except (EntrepotError, AwsError):
+            leased = await self.database.write(lambda tx: self._deliver_batch(tx, at_ms, busy))
+        except EntrepotError:
             raise
         except Exception:  # noqa: BLE001 - the one that failed is found and recorded below
             _log.exception("A batch of deliveries failed; each is tried alone.")
-            leased = await self._deliver_singly(at_ms)
+            leased = await self._deliver_singly(at_ms, busy)
         for lease in leased:
             task = asyncio.create_task(self._deliver_outside(lease), name=f"events-{lease.queued.delivery_id}")
             self._in_flight[task] = lease.target.arn
@@ -251,43 +252,55 @@ class Events:
         del self._in_flight[task]
         self._wake.set()
 
-    def _deliver_batch(self, tx: Transaction, at_ms: int) -> list[_Lease]:
+    def _deliver_batch(self, tx: Transaction, at_ms: int, busy: tuple[str, ...]) -> list[_Lease]:
         leased: list[_Lease] = []
         for queued in delivery.due(tx, at_ms, BATCH_LIMIT):
-            self._deliver(tx, queued, leased)
+            leased += self._deliver(tx, queued, (*busy, *(lease.target.arn for lease in leased)))
         return leased
 
-    async def _deliver_singly(self, at_ms: int) -> list[_Lease]:
+    async def _deliver_singly(self, at_ms: int, busy: tuple[str, ...]) -> list[_Lease]:
         """Deliver a batch of which one item broke the transaction, so that only that one fails."""
         leased: list[_Lease] = []
         for queued in await self.database.read(lambda reader: delivery.due(reader, at_ms, BATCH_LIMIT)):
+            now_busy = (*busy, *(lease.target.arn for lease in leased))
             try:
-                leased = await self.database.write(partial(self._deliver_alone, queued, leased))
+                leased += await self.database.write(partial(self._deliver_alone, queued, now_busy))
             except EntrepotError:
                 raise
             except Exception as error:  # noqa: BLE001 - one delivery's top frame
                 _log.exception("Delivery %s (event %s) failed.", queued.delivery_id, queued.event_id)
-                failure = InternalError(f"{type(error).__name__}: {error}")
-                await self.database.write(partial(self._failed, queued, failure))
+                await self._set_aside(queued, InternalError(f"{type(error).__name__}: {error}"))
         return leased
 
-    def _deliver_alone(self, queued: Queued, leased: list[_Lease], tx: Transaction) -> list[_Lease]:
-        mine = list(leased)
-        if delivery.get(tx, queued.delivery_id) == queued:
-            self._deliver(tx, queued, mine)
-        return mine
+    async def _set_aside(self, queued: Queued, failure: AwsError) -> None:
+        """Record the failure of a delivery; where even that fails, at least let the others pass."""
+        try:
+            await self.database.write(partial(self._failed, queued, failure))
+        except EntrepotError:
+            raise
+        except Exception:  # noqa: BLE001 - one delivery's top frame
+            _log.exception("The failure of delivery %s could not be recorded.", queued.delivery_id)
+            later_ms = clock.now_ms() + LEASE_MS
+            await self.database.write(
+                lambda tx: delivery.postpone(tx, queued.delivery_id, due_at_ms=later_ms, tries=queued.tries + 1)
+            )
 
-    def _deliver(self, tx: Transaction, queued: Queued, leased: list[_Lease]) -> None:
-        """Deliver inside this transaction; where that has to happen outside, lease the row and add to `leased`."""
+    def _deliver_alone(self, queued: Queued, busy: tuple[str, ...], tx: Transaction) -> list[_Lease]:
+        return self._deliver(tx, queued, busy) if delivery.get(tx, queued.delivery_id) == queued else []
+
+    def _deliver(self, tx: Transaction, queued: Queued, busy: tuple[str, ...]) -> list[_Lease]:
+        """Deliver inside this transaction; where that has to happen outside, lease the row and return the lease.
+
+        `busy` are the targets of deliveries under way.
+        """
         rule = self._index(tx, queued.bus_name)[1].get(queued.rule_name)
         target = None if rule is None else _target(rule, queued.target_id)
         if rule is None or target is None:
             self._failed(queued, _gone(queued), tx)
-            return
+            return []
         invocation = self._invocation(queued, rule, target)
         if isinstance(self._operations.find(invocation.service, invocation.operation), AsyncOperation):
-            self._lease(tx, queued, rule, target, leased)
-            return
+            return self._lease(tx, _Lease(queued, rule, target), busy)
         faults.reach("events.before-delivery")
         execution_arn = invocation.execution_arn
         try:
@@ -297,17 +310,16 @@ class Events:
         except AwsError as error:
             if error.code != "ExecutionAlreadyExists":
                 self._failed(queued, error, tx)
-                return
+                return []
         self._delivered(_Lease(queued, rule, target), execution_arn, tx)
         faults.reach("events.after-delivery")
+        return []
 
-    def _lease(self, tx: Transaction, queued: Queued, rule: Rule, target: Target, leased: list[_Lease]) -> None:
-        busy = [*self._in_flight.values(), *(lease.target.arn for lease in leased)]
-        free = len(busy) < IN_FLIGHT_LIMIT and busy.count(target.arn) < IN_FLIGHT_PER_TARGET_LIMIT
+    def _lease(self, tx: Transaction, lease: _Lease, busy: tuple[str, ...]) -> list[_Lease]:
+        free = len(busy) < IN_FLIGHT_LIMIT and busy.count(lease.target.arn) < IN_FLIGHT_PER_TARGET_LIMIT
         due_at_ms = clock.now_ms() + (LEASE_MS if free else BUSY_PAUSE_MS)
-        delivery.postpone(tx, queued.delivery_id, due_at_ms=due_at_ms, tries=queued.tries)
-        if free:
-            leased.append(_Lease(queued, rule, target))
+        delivery.postpone(tx, lease.queued.delivery_id, due_at_ms=due_at_ms, tries=lease.queued.tries)
+        return [lease] if free else []
 
     async def _deliver_outside(self, lease: _Lease) -> None:
         queued, rule, target = lease.queued, lease.rule, lease.target

@@ -53,6 +53,7 @@ def find_file(reader: Reader, name: str) -> FileRecord:
     Raises ResourceNotFoundError, and ValidationError when several ids begin so.
     """
     records = Records(reader)
+    _check_text(name)
     if re.fullmatch(rf"[0-9a-f]{{{_PREFIX_LENGTH},64}}", name):
         low, high = bytes.fromhex(name.ljust(64, "0")), bytes.fromhex(name.ljust(64, "f"))
         found = records.all("file_id BETWEEN ? AND ? ORDER BY file_id LIMIT 2", low, high)
@@ -72,6 +73,8 @@ def list_files(reader: Reader, wanted: Filter, *, limit: int, next_token: str | 
         raise ValidationError(f"limit must be between 1 and {PAGE_LIMIT}.")
     if wanted.status is not None and wanted.status not in STATUSES:
         raise ValidationError(f"status must be one of {', '.join(STATUSES)}.")
+    _check_text(wanted.customer_id or "")
+    _check_text(wanted.key_prefix or "")
     before = LAST_SEQUENCE if next_token is None else _sequence(next_token)
     if wanted.key_prefix:
         few = _by_key(reader, wanted, before)
@@ -142,6 +145,14 @@ def _fits(file: FileRecord, wanted: Filter) -> bool:
         and (wanted.customer_id is None or file.customer_id == wanted.customer_id)
         and (not wanted.key_prefix or file.key.startswith(wanted.key_prefix))
     )
+
+
+def _check_text(text: str) -> None:
+    """Raise ValidationError for text that is no Unicode (a lone surrogate): no key can be so."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("The text is not valid Unicode.") from None
 
 
 def _token(sequence: int) -> str:

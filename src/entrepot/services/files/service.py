@@ -243,18 +243,16 @@ class Files:
         event_id = _event_id(name[0][:36]) if name and len(name[0]) == EXECUTION_NAME_LENGTH else None
         if event_id is None:
             return
-        if change.status == "RUNNING":
-            row = tx.one("SELECT status FROM files_file WHERE event_id = ?", (event_id,))
-            if row is None or row[0] != FAILED:
-                return
+        row = tx.one("SELECT status FROM files_file WHERE event_id = ?", (event_id,))
+        reopened = change.status == "RUNNING"
+        if row is None or reopened != (row[0] == FAILED) or row[0] == TRANSFERRED:
+            return  # The usual ways: it has just begun, or the workflow has said itself how it ended.
         records = Records(tx)
         file = records.one("event_id = ?", event_id)
         if file is None or not self._is_current(file, name[0]):
             return
-        if change.status == "RUNNING":
+        if reopened:
             self.set_status(tx, file, UPLOADED, None, None)  # Step Functions' own redrive.
-        elif file.status in (TRANSFERRED, FAILED):
-            return
         elif change.status != "SUCCEEDED":
             self.set_status(tx, file, FAILED, None, _failure(change))
         elif (copied_at_ms := _copied_at_ms(records, file)) is not None:
