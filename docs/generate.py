@@ -69,7 +69,8 @@ def _default(field: Any) -> str:
 
 def _sentence(text: str | None) -> str:
     cleaned = re.sub(r"\s+", " ", text or "").strip()
-    return re.sub(r"^`\[{1,2}[^`]*`:?\s*", "", cleaned)
+    text = re.sub(r"^`\[{1,2}[^`]*`:?\s*", "", cleaned)
+    return text[:1].upper() + text[1:]
 
 
 def _type(kind: Any) -> str:
@@ -186,8 +187,9 @@ def served() -> dict[str, list[str]]:
     import asyncio
     import tempfile
 
+    from entrepot import status
     from entrepot.cli.scaffold import scaffold
-    from entrepot.composition import Composition, Server
+    from entrepot.composition import Composition
     from entrepot.settings import StackFolder, load
 
     async def names(folder: Path) -> list[tuple[str, str]]:
@@ -195,9 +197,9 @@ def served() -> dict[str, list[str]]:
         loaded = load(place, {})
         (folder / "data").mkdir(exist_ok=True)
         rooms = Composition(place, loaded, folder / "data")
-        own = Server.OPERATIONS
+        own = status.operations(rooms, lambda: status.Addresses("", ""), 0)
         try:
-            return [*rooms.operations.names(), *(("entrepot", name) for name in own)]
+            return [*rooms.operations.names(), *(("entrepot", operation.name) for operation in own)]
         finally:
             await rooms.close()
 

@@ -9,7 +9,6 @@ import os
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,13 @@ from entrepot.errors import EntrepotError
 from entrepot.services import s3
 from entrepot.settings import Settings, SettingsError, StackFolder, describe, line_of
 from entrepot.sftp import SFTPServer, SFTPSettings
+from entrepot.status import Addresses
 
 log = logging.getLogger("entrepot")
 
 
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where a running server answers."""
-
-    sftp: str
-    api: str
-
-    def ready_line(self) -> str:
-        """Return the line that `up` prints when the server serves."""
-        return f"ready sftp={self.sftp} api={self.api}"
-
-
 class Server:
     """A stack that serves: the rooms, their background tasks and the listeners, started and stopped in order."""
-
-    OPERATIONS = ("GetStatus", "ListSessions")
 
     def __init__(self, folder: StackFolder, settings: Settings) -> None:
         self.folder = folder
@@ -65,7 +51,7 @@ class Server:
     async def _start(self) -> Addresses:
         rooms = self.rooms = Composition(self.folder, self.settings, self.data)
         self._stops.append(("storage", rooms.close))
-        rooms.operations.add("entrepot", status.operations(self))
+        rooms.operations.add("entrepot", status.operations(rooms, lambda: self.addresses, self.started_at_ms))
         await self._begin("logs", rooms.logs.start(), rooms.logs.stop)
         await rooms.furnish()
         await self._operator_key()

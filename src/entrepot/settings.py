@@ -40,7 +40,7 @@ class StackSection(_Section, frozen=True):
 
 
 class ServerSection(_Section, frozen=True):
-    """`[server]`: where it listens. Port 0 means any free port."""
+    """`[server]`: where it listens. Port 0 means any free port. Nothing listens on `console_port` yet: it is the console's."""
 
     host: str = "127.0.0.1"
     sftp_port: Port = 2222
@@ -54,7 +54,6 @@ class StorageSection(_Section, frozen=True):
 
     folder: str = "data"
     crash_at: str = ""
-    collect_interval_s: Annotated[int, msgspec.Meta(ge=1)] = 3600
 
 
 class Bucket(_Section, frozen=True):

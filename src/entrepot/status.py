@@ -1,33 +1,43 @@
 """The operations of Entrepot's own API that are about the server as a whole: GetStatus and ListSessions."""
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from entrepot import clock
+from entrepot.composition import Composition
 from entrepot.operations import AsyncOperation, Call, Operation, Permission, Permissions, Request, Response
-
-if TYPE_CHECKING:
-    from entrepot.server import Server
 
 SESSIONS_LIMIT = 1000
 """ListSessions answers with at most this many, the newest."""
 
 
-def operations(server: "Server") -> list[Operation]:
-    """Return the server's own operations."""
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where a running server answers."""
+
+    sftp: str
+    api: str
+
+    def ready_line(self) -> str:
+        """Return the line that `up` prints when the server serves."""
+        return f"ready sftp={self.sftp} api={self.api}"
+
+
+def operations(rooms: Composition, addresses: Callable[[], Addresses], started_at_ms: int) -> list[Operation]:
+    """Return the operations about a server; `addresses` is asked when somebody asks."""
 
     def permit(action: str) -> Permissions:
-        resource = server.rooms.account.arn("entrepot", "server")
+        resource = rooms.account.arn("entrepot", "server")
         return lambda _: (Permission(f"entrepot:{action}", resource),)
 
     async def get_status(request: Request, call: Call) -> Response:
         """GetStatus: since when, where, and how much of what there is."""
-        rooms = server.rooms
         return {
-            "started_at": clock.from_ms(server.started_at_ms),
+            "started_at": clock.from_ms(started_at_ms),
             "pid": os.getpid(),
-            "sftp": server.addresses.sftp,
-            "api": server.addresses.api,
+            "sftp": addresses().sftp,
+            "api": addresses().api,
             "files": await rooms.database.scan(rooms.files.count_by_status),
             "sessions": len(await rooms.transfer.live_sessions()),
             "pending_deliveries": await rooms.database.read(rooms.events.count_pending),
@@ -37,7 +47,7 @@ def operations(server: "Server") -> list[Operation]:
 
     async def list_sessions(request: Request, call: Call) -> Response:
         """ListSessions: who is connected; with `live` false, ended sessions too."""
-        transfer = server.rooms.transfer
+        transfer = rooms.transfer
         found = await (transfer.live_sessions() if request.get("live", True) else transfer.sessions(SESSIONS_LIMIT))
         return {
             "sessions": [
