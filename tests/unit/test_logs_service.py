@@ -238,6 +238,17 @@ async def test_a_failed_job_leaves_no_trace_and_lines_stay(tmp_path: Path) -> No
         await store.run(lambda _: None)
 
 
+async def test_a_line_of_the_wrong_type_does_not_end_the_writer(tmp_path: Path) -> None:
+    store = Store(tmp_path / "logs.db")
+    store.append("g", "s", LogLine("now", "x"))  # type: ignore[arg-type]
+    with pytest.raises(StorageError):
+        await store.run(lambda _: None)
+    store.append("g", "s", LogLine(1, "good"))
+    assert await store.read(lambda session: session.all("SELECT message FROM log_event")) == [("good",)]
+    assert (store.statistics().dropped, store.statistics().queued_bytes) == (1, 0)
+    await store.close()
+
+
 async def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     connection = apsw.Connection(str(tmp_path / "logs.db"))
     connection.execute("PRAGMA user_version=99")

@@ -43,7 +43,7 @@ WORKER_LIFETIME_S = 4 * 3600.0
 """A worker is replaced after this time, or before its credentials expire if that is earlier."""
 
 WATCH_INTERVAL_S = 0.05
-"""How often the memory and processes of busy workers are measured."""
+"""How often the memory and processes of busy workers are measured; idle ones each UPKEEP_INTERVAL_S."""
 
 UPKEEP_INTERVAL_S = 1.0
 """How often waits, idle workers and minimum_warm are looked after."""
@@ -306,6 +306,9 @@ class Pool:
 
     def _upkeep(self) -> None:
         now_s = clock.monotonic_s()
+        for worker in list(self._workers):
+            if worker.pid:
+                _watch(worker)
         for function in list(self._functions.values()):
             while function.waiting and now_s - function.waiting[0].queued_at_s > self._wait_limit_s:
                 self._fail_waiting(
@@ -318,9 +321,12 @@ class Pool:
                 )
             spare = function.workers - function.configuration.minimum_warm
             for worker in list(function.idle):
-                if now_s > _expiry(worker) or (spare > 0 and now_s - worker.idle_since_s > self._idle_limit_s):
+                expired = now_s > _expiry(worker)
+                if expired or (spare > 0 and now_s - worker.idle_since_s > self._idle_limit_s):
                     self._retire(function, worker)
                     spare -= 1
+                if expired and now_s - worker.idle_since_s < self._idle_limit_s:
+                    self._launch(function)  # it was in use: have its successor ready
             self._keep_warm(function)
             self._scale(function)
 
@@ -345,7 +351,8 @@ class Pool:
             now_s = clock.monotonic_s()
             for worker in list(self._workers):
                 invocation = worker.invocation
-                if worker.pid and (invocation is None or now_s - invocation.started_at_s > WATCH_INTERVAL_S / 2):
+                long_busy = invocation is not None and now_s - invocation.started_at_s > WATCH_INTERVAL_S / 2
+                if worker.pid and (long_busy or worker.state == "starting"):
                     _watch(worker)
 
     # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────

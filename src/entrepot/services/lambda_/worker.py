@@ -35,6 +35,9 @@ DATA_SLACK_BYTES = 256 * 1024 * 1024
 """RLIMIT_DATA is twice the function's memory and this: threads' stacks count there though they are never resident. It
 stops a sudden huge allocation (MemoryError); the watchdog, which measures what is resident, stops the rest."""
 
+MINIMUM_LIFETIME_S = 60.0
+"""However short its credentials live, a worker serves this long."""
+
 READ_BYTES = 65_536
 READS_PER_WAKE = 16
 """At most this many reads of a worker's output before others have their turn."""
@@ -145,7 +148,9 @@ class Worker:
         credentials = self._surroundings.issue_credentials(configuration.role_arn, configuration.name)
         if credentials.expires_at_ms is not None:
             lifetime_s = (credentials.expires_at_ms - clock.now_ms()) / 1000
-            self.expires_at_s = clock.monotonic_s() + lifetime_s - configuration.timeout_s - lifetime_s / 10
+            margin = 0.1 + 0.15 * int(self._id[:4], 16) / 0xFFFF  # differs, so that workers do not end all at once
+            usable_s = lifetime_s * (1 - margin) - configuration.timeout_s
+            self.expires_at_s = clock.monotonic_s() + max(usable_s, MINIMUM_LIFETIME_S)
         self._process = subprocess.Popen(  # noqa: S603 - our own launcher
             [
                 sys.executable,

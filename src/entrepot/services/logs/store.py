@@ -202,7 +202,11 @@ class Store:
         while True:
             batch, last = self._take()
             if batch:
-                failure = self._commit(batch)
+                try:
+                    failure = self._commit(batch)
+                except Exception as error:  # noqa: BLE001 - the thread's top frame: one bad line must not end it
+                    self._discard(batch, error)
+                    failure = None
                 if failure is not None:
                     _log.error(
                         "Log events cannot be written to %s: %s. They wait in memory (%d bytes) and are dropped when "
@@ -346,6 +350,20 @@ class Store:
                 lines.append(item)
         with self._condition:
             self._queue.extendleft(reversed(lines))
+
+    def _discard(self, batch: list[tuple[str, str, int, str, int] | _Job], error: Exception) -> None:
+        """Give up a batch that cannot be written whatever the disk does (a caller broke the types)."""
+        _log.exception("A batch of %d log lines was dropped: it cannot be stored.", len(batch))
+        if self._writer.connection.in_transaction:
+            self._writer.connection.execute("ROLLBACK")
+        self._streams.clear()
+        for item in batch:
+            if isinstance(item, _Job):
+                item.error = StorageError(f"The log store could not run this: {error}")
+                _answer(item)
+        with self._condition:
+            self._dropped += sum(1 for item in batch if not isinstance(item, _Job))
+            self._queued_bytes -= sum(item[4] for item in batch if not isinstance(item, _Job))
 
     def _refuse_the_rest(self) -> None:
         with self._condition:
