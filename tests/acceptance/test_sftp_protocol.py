@@ -442,6 +442,7 @@ async def test_sessions_of_a_user_are_limited_and_listed(tmp_path: Path) -> None
             with pytest.raises(asyncssh.Error):
                 async with client_of(site):
                     pass
+            await site.server.gate.wait_for_tasks(5)
             live = await site.transfer.live_sessions()
             assert [session.start.user_name for session in live] == ["demo", "demo"]
             assert live[0].start.source_ip == "127.0.0.1"

@@ -1,6 +1,7 @@
 """SFTP's requests: one small function each, from the fields of the packet to the bytes of the reply."""
 
 import asyncio
+import logging
 import os
 import struct
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Final, TypeAlias
 
 from entrepot import clock
 from entrepot.blobs import BlobWriter
+from entrepot.errors import AwsError, StorageError
 from entrepot.services.transfer import partials
 from entrepot.services.transfer.partials import PartialUpload
 from entrepot.sftp import tree, wire
@@ -20,6 +22,8 @@ from entrepot.sftp.settings import READ_LIMIT_BYTES, SFTP_PACKET_LIMIT_BYTES, WR
 from entrepot.sftp.status import EOF, OP_UNSUPPORTED, StatusError, bad_message, failure, no_such_file, permission_denied
 from entrepot.sftp.uploads import Upload
 from entrepot.sftp.wire import Fields, Stat
+
+logger = logging.getLogger(__name__)
 
 COPY_BLOCK_BYTES: Final = 1 << 20
 
@@ -132,7 +136,10 @@ class OpenFiles:
         files, self._files = list(self._files.values()), {}
         for file in files:
             if isinstance(file, Upload):
-                await file.drop()
+                try:
+                    await file.drop()
+                except (AwsError, StorageError):
+                    logger.exception("A cut-off upload of %s was not kept for resuming", file.place.object_path)
             elif isinstance(file, Download):
                 file.drop()
 
