@@ -178,13 +178,13 @@ async def _types(here: Site, arn: str) -> list[str]:
 
 @pytest.mark.parametrize("lost", [False, True], ids=["after-commit", "before-commit"])
 async def test_an_execution_that_dies_at_any_commit_ends_as_if_nothing_had_happened(tmp_path: Path, lost: bool) -> None:
-    boundaries = range(1, 14)
+    boundaries = range(1, 11)
     outcomes = await asyncio.gather(*(interrupted(tmp_path / str(left), left, lost) for left in boundaries))
     expected, died = await interrupted(tmp_path / "undisturbed", 10_000, lost)
     assert not died
     assert expected[0] == "SUCCEEDED"
     assert json.loads(expected[1]) == ["sorry", "sorry", {"value": 10, "recorded": True}]
     crashes = [died for _, died in outcomes]
-    assert sum(crashes) >= 8, "most boundaries must lie inside the execution"
+    assert sum(crashes) >= 6, "most boundaries must lie inside the execution"
     for left, (outcome, _) in zip(boundaries, outcomes, strict=True):
         assert outcome == expected, f"after {left} transactions"

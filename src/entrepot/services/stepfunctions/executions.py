@@ -6,6 +6,7 @@ ended has its whole history there, folded. `version` guards every update: who co
 
 import functools
 import hashlib
+import zlib
 from dataclasses import dataclass
 
 from entrepot import arns, clock, ids
@@ -22,6 +23,8 @@ from .state import ExecutionState, Frame
 
 TAIL_LIMIT_BYTES = 16_384
 """Events of a running execution beyond this move to `execution_history`, so that no transition rewrites a long row."""
+
+_SEPARATOR = b"\x1e"
 
 ID_BITS = 20
 """An execution's id is its start in milliseconds times 2^20, plus a number: a million starts fit into one millisecond."""
@@ -152,7 +155,9 @@ def _execution(reader: Reader, account: Account, row: tuple[Value, ...]) -> Exec
         due_at_ms if isinstance(due_at_ms, int) else None,
     )
     if content is not None:
-        last_event, last_task_id, input_, root = state.load(content)
+        kept, _, running_tail = _inflate(content, machine).partition(_SEPARATOR)
+        execution.tail = tail or running_tail
+        last_event, last_task_id, input_, root = state.load(kept)
         execution.state = _state(execution, input_, root)
         execution.state.last_event, execution.state.last_task_id = last_event, last_task_id
     return execution
@@ -217,29 +222,44 @@ def reopen(tx: Transaction, execution: Execution) -> None:
     execution.stopped_at_ms = None
 
 
-def _kept_state(execution: Execution) -> bytes | None:
-    """A succeeded execution needs no state; one that failed needs it for a redrive."""
-    if execution.state is None or execution.status == "SUCCEEDED":
-        return None
-    return state.dump(execution.state)
+def _kept(execution: Execution) -> tuple[bytes | None, bytes]:
+    """Return the columns (state, history).
+
+    State and tail of a running execution are deflated together: they share most of their text, and a row that is as large
+    while it runs as when it has ended leaves no holes in the ledger. A succeeded execution needs no state, one that failed
+    needs it for a redrive.
+    """
+    if execution.status == "SUCCEEDED" or execution.state is None:
+        return None, execution.tail
+    tail = execution.tail if execution.status == "RUNNING" else b""
+    text = state.dump(execution.state) + _SEPARATOR + tail
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -15, zdict=words(execution.machine.definition))
+    content = deflate.compress(text) + deflate.flush()
+    return content, b"" if execution.status == "RUNNING" else execution.tail
+
+
+def _inflate(content: bytes, machine: Machine) -> bytes:
+    return zlib.decompressobj(-15, zdict=words(machine.definition)).decompress(content)
 
 
 def _insert(tx: Transaction, execution: Execution, due_at_ms: int | None) -> None:
     machine = execution.machine
+    content, events = _kept(execution)
     tx.execute(
         "INSERT INTO execution (id, digest, name, state_machine_id, revision_id, status, version, stopped_at_ms, "
         "due_at_ms, first_event, state, history) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
         (execution.id, _digest(execution.arn), execution.name, machine.id, machine.revision_id, execution.status,
-         execution.stopped_at_ms, due_at_ms, execution.first_event, _kept_state(execution), execution.tail),
+         execution.stopped_at_ms, due_at_ms, execution.first_event, content, events),
     )  # fmt: skip
 
 
 def _update(tx: Transaction, execution: Execution, due_at_ms: int | None) -> None:
+    content, events = _kept(execution)
     changed = tx.execute(
         "UPDATE execution SET status = ?, version = version + 1, stopped_at_ms = ?, due_at_ms = ?, redrive_count = ?, "
         "redriven_at_ms = ?, first_event = ?, state = ?, history = ? WHERE id = ? AND version = ?",
         (execution.status, execution.stopped_at_ms, due_at_ms, execution.redrive_count or None,
-         execution.redriven_at_ms, execution.first_event, _kept_state(execution), execution.tail, execution.id,
+         execution.redriven_at_ms, execution.first_event, content, events, execution.id,
          execution.version),
     )  # fmt: skip
     if changed != 1:

@@ -33,8 +33,8 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE UNIQUE INDEX state_machine_name ON state_machine (name) WHERE deleted_at_ms IS NULL",
             # `id` is started_at_ms * 2^20 plus a number, so that rows are appended and ordered by time.
             # `digest` is the first 12 bytes of the SHA-256 of the ARN's resource: names are long and need no second copy.
-            # `state` is where a running execution stands, or where it failed (for a redrive); `history` the events
-            # that are in no row of execution_history.
+            # `state` is where a running execution stands, with its newest events, or where it failed (for a redrive);
+            # `history` the events of one that ended that are in no row of execution_history.
             """
             CREATE TABLE execution (
                 id INTEGER PRIMARY KEY,
