@@ -156,13 +156,13 @@ def as_pattern(fields: dict[str, list[Any]]) -> str:
     return json.dumps(pattern)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(FIELDS, EVENTS)
 def test_agrees_with_the_oracle(fields: dict[str, list[Any]], event: dict[str, Any]) -> None:
     assert EventPattern.parse(as_pattern(fields)).matches(event) is oracle(fields, event)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(FIELDS, min_size=1, max_size=8), EVENTS)
 def test_the_index_finds_what_each_pattern_alone_would(
     patterns: list[dict[str, list[Any]]], event: dict[str, Any]
@@ -172,7 +172,7 @@ def test_the_index_finds_what_each_pattern_alone_would(
     assert index.matching(event) == [number for number, fields in enumerate(patterns) if oracle(fields, event)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(FIELDS, min_size=2, max_size=3), FIELDS, EVENTS)
 def test_or_is_one_of_its_branches(
     branches: list[dict[str, Any]], common: dict[str, Any], event: dict[str, Any]
@@ -189,7 +189,7 @@ def as_pattern_flat(fields: dict[str, list[Any]]) -> str:
     return json.dumps(fields)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.text(max_size=60) | st.recursive(SCALARS, lambda i: st.lists(i) | st.dictionaries(st.text(), i)).map(json.dumps)
 )
