@@ -20,8 +20,8 @@ from entrepot.blobs.files import DirectorySync, Readers, digest_file, storage_er
 from entrepot.blobs.writer import LocalBlobWriter, Place
 from entrepot.errors import StorageError
 
-INLINE_LIMIT_BYTES = 65_536
-"""Content up to this size rides in the ledger's row: one fsync for both."""
+INLINE_LIMIT_BYTES = 32_768
+"""Content up to this size rides in the ledger's row: one fsync for both (measured: docs/decisions/0002)."""
 
 STREAM_PIECE_BYTES = 262_144
 """Size of the pieces that `stream` yields."""

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,7 @@ class LocalBlobWriter:
         self._running_bytes = 0
         self._job: asyncio.Future[None] | None = None
         self._written_back = 0
+        self._buffer = bytearray()
         self._error: StorageError | None = None
         self._done = False
 
@@ -187,7 +188,7 @@ class LocalBlobWriter:
     def _write_batch(self, batch: list[tuple[int, bytes]]) -> None:
         with storage_errors("Content could not be written"):
             self._open()
-            for offset, data in _joined(batch):
+            for offset, data in _joined(batch, self._buffer):
                 _write_all(self._descriptor, data, offset)
                 if offset == self._digests.size_bytes:
                     self._digests.update(data)
@@ -309,6 +310,7 @@ class LocalBlobWriter:
         await self._drain()
         blob = await self._in_thread(lambda: self._finish(self._size_bytes))
         self._done = True
+        self._buffer = bytearray()
         return blob
 
     async def append_file(self, source: Path, size_bytes: int) -> None:
@@ -374,20 +376,32 @@ class LocalBlobWriter:
         return await asyncio.get_running_loop().run_in_executor(self._place.threads, work)
 
 
-def _joined(batch: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
-    """Return the batch with neighbouring writes joined: fewer and longer stretches without the GIL."""
-    runs: list[tuple[int, list[bytes]]] = []
-    end = -1
-    for offset, data in batch:
-        if offset == end:
-            runs[-1][1].append(data)
+def _joined(batch: list[tuple[int, bytes]], buffer: bytearray) -> Iterator[tuple[int, bytes | memoryview]]:
+    """Yield the batch with neighbouring writes joined: fewer and longer stretches without the GIL.
+
+    The joined bytes are in `buffer`, valid until the next step. It is used again for each batch: memory that is
+    fresh from the kernel costs more than the copy.
+    """
+    index = 0
+    while index < len(batch):
+        start, first = batch[index]
+        end, after = start + len(first), index + 1
+        while after < len(batch) and batch[after][0] == end:
+            end, after = end + len(batch[after][1]), after + 1
+        if after == index + 1:
+            yield start, first
         else:
-            runs.append((offset, [data]))
-        end = offset + len(data)
-    return [(offset, pieces[0] if len(pieces) == 1 else b"".join(pieces)) for offset, pieces in runs]
+            if len(buffer) < end - start:
+                buffer.extend(bytes(end - start - len(buffer)))
+            with memoryview(buffer) as view:
+                for offset, data in batch[index:after]:
+                    view[offset - start : offset - start + len(data)] = data
+                with view[: end - start] as joined:
+                    yield start, joined
+        index = after
 
 
-def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     written = os.pwrite(descriptor, data, offset)
     while written < len(data):
         written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
