@@ -522,3 +522,35 @@ async def test_a_flood_of_requests_is_held_back(site: Site) -> None:
         assert channel._queued_bytes < 2 * SETTINGS.queued_bytes_per_session
         client.kill()
         await sessions_ended(site)
+
+
+async def test_a_write_that_fails_late_is_told_at_the_next_write_and_at_close(site: Site, client: WireClient) -> None:
+    handle = await client.open(b"f", NEW)
+    assert await client.write(handle, 0, b"data") == OK
+    upload = next(iter(site.server.gate.logins.values())).channels[0].files.upload_at(next(iter(client_places(site))))
+    assert upload is not None
+    assert upload._writer is not None
+
+    async def write(offset_bytes: int, data: bytes) -> None:
+        raise StorageFullError("no room")
+
+    upload._writer.write = write  # type: ignore[method-assign]
+    assert await client.write(handle, 4, b"more") == FAILURE
+    assert await client.write(handle, 8, b"more") == FAILURE
+    _, body = await client.ask(wire.CLOSE, text(handle))
+    assert b"No space left on the server" in body
+    assert await site.keys() == []
+    assert list((site.folder / "content" / "parked").iterdir()) == []
+
+
+async def test_a_peer_that_answers_no_keep_alive_is_taken_for_dead(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, keepalive_interval_s=0.05, keepalive_count=1)
+    async with running(tmp_path, settings=settings) as site, client_of(site) as client:
+        handle = await client.open(b"f", NEW)
+        assert await client.write(handle, 0, b"data") == OK
+        transport = client.connection._transport
+        assert transport is not None
+        transport.pause_reading()
+        await sessions_ended(site)
+        assert await site.keys() == []
+        client.kill()
