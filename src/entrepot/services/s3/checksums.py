@@ -8,7 +8,7 @@ import binascii
 import hashlib
 from collections.abc import Callable
 
-from awscrt import checksums as crt  # type: ignore[import-untyped]
+from awscrt import checksums as crt
 
 from entrepot.blobs import Blob
 
