@@ -224,6 +224,15 @@ async def test_a_signed_hash_is_verified_at_the_end() -> None:
     await refused(opened(hashlib.sha256(b"").hexdigest(), b"x", {}), errors.ContentHashMismatchError)
 
 
+async def test_a_large_body_is_hashed_in_order() -> None:
+    data = bytes(range(256)) * 8000
+    payload = opened(hashlib.sha256(data).hexdigest(), data, {}, step=300_000)
+    assert await content(payload) == data
+    await refused(
+        opened(hashlib.sha256(data).hexdigest(), data[::-1], {}, step=300_000), errors.ContentHashMismatchError
+    )
+
+
 async def test_a_client_that_disconnects_raises() -> None:
     await refused(opened(UNSIGNED_PAYLOAD, b"hel", {"content-length": "5"}, cut=True), errors.IncompleteBodyError)
 

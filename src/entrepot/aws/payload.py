@@ -5,6 +5,7 @@ nothing that was not verified.
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -33,6 +34,9 @@ MAX_CHUNK_LINE_BYTES = 256
 
 MAX_TRAILERS_BYTES = 4096
 """All trailers together."""
+
+THREAD_BYTES = 128 * 1024
+"""Pieces from this size on are hashed in a thread, while the event loop serves others and the consumer has the piece."""
 
 _NOT_CHECKSUMS = ("x-amz-checksum-type", "x-amz-checksum-algorithm", "x-amz-checksum-mode")
 _HEX64 = re.compile(r"[0-9a-f]{64}\Z")
@@ -145,9 +149,19 @@ def check_md5(request: HttpRequest, body: bytes) -> None:
 
 async def _hashed(body: Body, expected: str) -> AsyncIterator[bytes]:
     digest = hashlib.sha256()
+    loop = asyncio.get_running_loop()
+    hashing: asyncio.Future[None] | None = None
     async for piece in body:
-        digest.update(piece)
+        if hashing is not None:
+            await hashing
+            hashing = None
+        if len(piece) >= THREAD_BYTES:
+            hashing = loop.run_in_executor(None, digest.update, piece)
+        else:
+            digest.update(piece)
         yield piece
+    if hashing is not None:
+        await hashing
     if not hmac.compare_digest(digest.hexdigest(), expected):
         raise ContentHashMismatchError(
             "The provided 'x-amz-content-sha256' header does not match what was computed.",
