@@ -206,5 +206,5 @@ async def site(folder: Path, functions: Functions | None = None, *, start: bool 
     try:
         yield opened
     finally:
-        await opened.service.stop()
+        await opened.service.stop(drain_s=0)
         await opened.database.close()

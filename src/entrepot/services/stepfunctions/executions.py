@@ -4,6 +4,7 @@ Functions take the transaction or reader first. A running execution has its stat
 ended has its whole history there, folded. `version` guards every update: who comes second must read again.
 """
 
+import bisect
 import functools
 import hashlib
 import zlib
@@ -317,23 +318,45 @@ def page(
     ]
 
 
-def events(reader: Reader, execution: Execution, first: int = 1) -> list[Event]:
-    """Return the events of an execution from the part of its history that holds event `first`."""
-    dictionary, found = words(execution.machine.definition), []
-    if first < execution.first_event:
-        start = reader.one(
-            "SELECT first_event FROM execution_history WHERE execution_id = ? AND first_event <= ? "
-            "ORDER BY first_event DESC LIMIT 1",
-            (execution.id, first),
+def events(reader: Reader, execution: Execution, first: int = 1, count: int | None = None) -> list[Event]:
+    """Return the events from number `first` on, `count` of them if there are as many."""
+    found: list[Event] = []
+    for start in [*_parts(reader, execution, first), execution.first_event]:
+        found += [event for event in _part(reader, execution, start) if event.id >= first]
+        if count is not None and len(found) >= count:
+            return found[:count]
+    return found
+
+
+def events_before(reader: Reader, execution: Execution, before: int, count: int) -> list[Event]:
+    """Return up to `count` events before number `before`, the last one first."""
+    found: list[Event] = []
+    for start in [execution.first_event, *reversed(_parts(reader, execution, 1))]:
+        if start < before and len(found) < count:
+            found += [event for event in reversed(_part(reader, execution, start)) if event.id < before]
+    return found[:count]
+
+
+def _parts(reader: Reader, execution: Execution, first: int) -> list[int]:
+    """Return the first events of the parts of a long history that were set aside, from the one with event `first` on."""
+    if first >= execution.first_event:
+        return []
+    rows = reader.all(
+        "SELECT first_event FROM execution_history WHERE execution_id = ? ORDER BY first_event", (execution.id,)
+    )
+    starts = [int(row[0]) for row in rows]
+    return starts[max(0, bisect.bisect_right(starts, first) - 1) :]
+
+
+def _part(reader: Reader, execution: Execution, start: int) -> list[Event]:
+    if start == execution.first_event:
+        content = execution.tail
+    else:
+        row = reader.one(
+            "SELECT events FROM execution_history WHERE execution_id = ? AND first_event = ?", (execution.id, start)
         )
-        rows = reader.all(
-            "SELECT first_event, events FROM execution_history WHERE execution_id = ? AND first_event >= ? "
-            "ORDER BY first_event",
-            (execution.id, 0 if start is None else start[0]),
-        )
-        for first_event, folded in rows:
-            found += history.read(folded, dictionary, first_event)
-    return found + history.read(execution.tail, dictionary, execution.first_event)
+        content = b"" if row is None else row[0]
+    return history.read(content, words(execution.machine.definition), start)
 
 
 def new_id(previous: int) -> int:

@@ -113,10 +113,10 @@ class Executor:
         self._spawn(self._recover(), "executions-recovery")
         self._spawn(self._watch_timers(), "executions-timers")
 
-    async def stop(self) -> None:
-        """Stop working. Whatever was under way goes on after the next start."""
+    async def stop(self, drain_s: float) -> None:
+        """Stop working, after at most `drain_s` for tasks under way. What they do not finish is done after the next start."""
+        await self._tasks.stop(drain_s)
         self._running = False
-        await self._tasks.stop()
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
@@ -251,8 +251,7 @@ class Executor:
         for task_id, task, event_id in list(waiting_tasks(machine, state)):
             if self._tasks.knows(execution.id, task_id):
                 continue
-            found = executions.events(tx, execution, event_id)
-            details = found[event_id - found[0].id].details
+            details = executions.events(tx, execution, event_id, 1)[0].details
             text = details.get("parameters", details.get("input"))
             role_arn = details.get("taskCredentials", {}).get("roleArn")
             scheduled = ScheduledTask(task_id, task, loads(text), role_arn)

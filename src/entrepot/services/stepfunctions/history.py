@@ -130,7 +130,7 @@ def fold(tail: bytes, words: bytes, first_id: int) -> bytes:
     before_ms = 0
     for place, (number, at_ms, previous_id, details) in enumerate(json.loads(b"[%s]" % tail)):
         for member in _DATA:
-            if member in details:
+            if _SEPARATOR not in details.get(member, _SEPARATOR):
                 details[member] = data.setdefault(details[member], len(data))
         # The previous event is nearly always the one before: 0 stands for it.
         folded.append([number, at_ms - before_ms, first_id + place - previous_id - 1, details])
@@ -154,7 +154,7 @@ def read(record: bytes, words: bytes, first_id: int) -> list[Event]:
     for place, (number, after_ms, distance, details) in enumerate(json.loads(head)):
         at_ms += after_ms
         for member in _DATA:
-            if member in details:
+            if isinstance(details.get(member), int):
                 details[member] = data[details[member]]
         events.append(Event(first_id + place, TYPES[number], at_ms, first_id + place - distance - 1, details))
     return events

@@ -42,7 +42,7 @@ PAGE_LIMIT = 1_000
 PAGE_DEFAULT = 100
 """Entries of a page when maxResults is absent or 0."""
 
-_FIRST = 1 << 62
+_LAST = 1 << 62
 
 
 def operations(service: StepFunctions) -> list[Operation]:
@@ -206,8 +206,8 @@ class _Edge:
 
     def describe_execution(self, reader: Reader, request: Request, call: Call) -> Response:
         execution = self._execution(reader, request)
-        all_events = executions.events(reader, execution)
-        first, last = all_events[0].details, all_events[-1].details
+        first = executions.events(reader, execution, 1, 1)[0].details
+        last = executions.events_before(reader, execution, _LAST, 1)[0].details
         shown: Response = {
             "executionArn": execution.arn,
             "stateMachineArn": execution.machine.arn,
@@ -237,7 +237,7 @@ class _Edge:
         if request.get("redriveFilter"):
             raise ValidationException("redriveFilter is not supported: it is for map runs.")
         machine = self._machine(reader, request)
-        limit, before = _limit(request), _token(request, int, _FIRST)
+        limit, before = _limit(request), _token(request, int, _LAST)
         found = executions.page(reader, self._account, machine, request.get("statusFilter"), before, limit + 1)
         return {
             "executions": [_listed(summary, machine) for summary in found[:limit]],
@@ -249,13 +249,9 @@ class _Edge:
         include_data = request.get("includeExecutionData", True)
         limit = _limit(request)
         if request.get("reverseOrder"):
-            before = _token(request, int, _FIRST)
-            events = executions.events(reader, execution)
-            found = [event for event in reversed(events) if event.id < before]
+            found = executions.events_before(reader, execution, _token(request, int, _LAST), limit + 1)
         else:
-            after = _token(request, int, 0)
-            events = executions.events(reader, execution, after + 1)
-            found = [event for event in events if event.id > after]
+            found = executions.events(reader, execution, _token(request, int, 0) + 1, limit + 1)
         return {
             "events": [history.describe(event, include_data=include_data) for event in found[:limit]],
             **_next(found, limit, lambda event: event.id),

@@ -37,6 +37,10 @@ REDRIVE_LIMIT = 1_000
 """How often an execution can be redriven. Source: RedriveExecution."""
 
 
+DRAIN_S = 5.0
+"""How long a stop waits for the tasks under way, so that a function need not run again after the next start."""
+
+
 class StepFunctions:
     """State machines and their executions."""
 
@@ -59,9 +63,9 @@ class StepFunctions:
         """Begin to run executions; those that were unfinished go on in the background."""
         await self._executor.start()
 
-    async def stop(self) -> None:
-        """Stop running executions. They go on after the next start."""
-        await self._executor.stop()
+    async def stop(self, drain_s: float = DRAIN_S) -> None:
+        """Stop running executions; tasks under way have `drain_s` to end. The others go on after the next start."""
+        await self._executor.stop(drain_s)
 
     # ── state machines ───────────────────────────────────────────────────────────────────────────────────────────
 

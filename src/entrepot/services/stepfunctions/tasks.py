@@ -108,12 +108,14 @@ class Tasks:
         if not known:
             self._jobs.pop(job.execution_id, None)
 
-    async def stop(self) -> None:
-        """Cancel what runs; the ledger has it still."""
+    async def stop(self, drain_s: float) -> None:
+        """Begin nothing more, give what runs `drain_s` to end, then cancel it; the ledger has it still."""
         self._stopped = True
         self._waiting.clear()
         self._waiting_count = 0
         running = [job.running for jobs in self._jobs.values() for job in jobs.values() if job.running is not None]
+        if running and drain_s > 0:
+            await asyncio.wait(running, timeout=drain_s)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
