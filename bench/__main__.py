@@ -76,6 +76,15 @@ def _processor() -> str:
     return platform.machine()
 
 
+def small_files_in(folder: Path, count: int) -> Path:
+    """Write `count` files of 4 KiB; return their folder."""
+    content = random.Random(2)
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:05d}").write_bytes(content.randbytes(4096))
+    return folder
+
+
 def sftp_section(report: Report, scale: int, runs: int) -> None:
     """Bulk and small files against the peers."""
     with tempfile.TemporaryDirectory(prefix="entrepot-bench-") as name, ExitStack() as stack:
@@ -85,10 +94,7 @@ def sftp_section(report: Report, scale: int, runs: int) -> None:
         with big.open("wb") as file:
             for _ in range(BULK_BYTES // scale // (1 << 20)):
                 file.write(content.randbytes(1 << 20))
-        small = folder / "small"
-        small.mkdir()
-        for number in range(SMALL_COUNT // scale):
-            (small / f"{number:05d}").write_bytes(content.randbytes(4096))
+        small = small_files_in(folder / "small", SMALL_COUNT // scale)
         ours = stack.enter_context(servers.entrepot(folder, function=False, home="bench-bucket"))
         peers = [stack.enter_context(servers.openssh(folder)), stack.enter_context(servers.rclone(folder))]
         for peer, label in zip(peers, ("OpenSSH (Debian: openssh-server)", "rclone (Debian: rclone)"), strict=True):
@@ -147,11 +153,14 @@ def pipeline_section(report: Report, scale: int, runs: int) -> None:
     rows = []
     for title, function in (("with the function", True), ("with an `aws-sdk:s3:copyObject` state", False)):
         with tempfile.TemporaryDirectory(prefix="entrepot-bench-") as name:
+            small = small_files_in(Path(name) / "small", 1500 // scale)
             with servers.entrepot(Path(name), function=function) as server:
                 measure.latency(server, 20)  # warm the workers and the caches
                 alone = [measure.latency(server, max(20, 200 // scale)) for _ in range(runs)]
                 loads = {
-                    sessions: [measure.sustained(server, sessions, 1500 // scale // sessions) for _ in range(runs)]
+                    sessions: [
+                        measure.sustained(server, sessions, 1500 // scale // sessions, small) for _ in range(runs)
+                    ]
                     for sessions in (1, 4)
                 }
                 assert server.stack is not None
@@ -163,7 +172,7 @@ def pipeline_section(report: Report, scale: int, runs: int) -> None:
                 title,
                 f"{statistics.median(r.median_ms for r in alone):.1f} ms",
                 f"{statistics.median(r.p95_ms for r in alone):.1f} ms",
-                *(f"{statistics.median(r.files_per_s for r in loads[n]):,.0f}" for n in (1, 4)),
+                *(f"{statistics.median(loads[n]):,.0f}" for n in (1, 4)),
                 f"{size:,.0f}",
             ]
         )
@@ -188,9 +197,9 @@ def iter_files(server: Server):  # type: ignore[no-untyped-def]
     while True:
         page = client.list_files(limit=1000, **token)
         yield from page["files"]
-        if not page.get("nextToken"):
+        if not page.get("next_token"):
             return
-        token = {"nextToken": page["nextToken"]}
+        token = {"next_token": page["next_token"]}
 
 
 def listing_section(report: Report, scale: int, runs: int) -> None:
@@ -223,7 +232,7 @@ def start_section(report: Report, scale: int, runs: int) -> None:
             assert stack.process is not None
             time.sleep(2)
             idle = measure.resident_bytes(stack.process.pid)
-            server = Server("entrepot", stack.sftp_port, "demo", stack.folder / "keys" / "demo", "/", stack)
+            server = Server("entrepot", stack.sftp_port, "demo", stack.folder / "keys" / "demo", ".", stack)
             per_session = measure.memory_per_session(server, 40)
             after = measure.resident_bytes(stack.process.pid)
     report.table(

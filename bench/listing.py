@@ -25,7 +25,7 @@ def servers_with_full_folder(folder: Path, count: int, stack: ExitStack) -> Iter
     ours.stack.stop()
     uvloop.run(_fill(ours.stack.folder, count))
     ours.stack.start()
-    yield Server(ours.name, ours.stack.sftp_port, ours.user, ours.key, ours.folder, ours.stack), "/full"
+    yield Server(ours.name, ours.stack.sftp_port, ours.user, ours.key, ours.folder, ours.stack), "full"
     for context in (servers.openssh, servers.rclone):
         peer = stack.enter_context(context(folder))
         if peer is None:

@@ -51,11 +51,16 @@ def small_files(server: Server, folder: Path, count: int, number: int) -> float:
 
 def sessions_at_once(server: Server, folder: Path, sessions: int, count: int, number: int) -> float:
     """Return files/s over several sessions that upload small files at the same time."""
-    processes = []
+    targets = [f"{server.folder.rstrip('/')}/many-{number}-{session}" for session in range(sessions)]
     began = time.perf_counter()
-    for session in range(sessions):
-        target = f"{server.folder.rstrip('/')}/many-{number}-{session}"
-        commands = [f"mkdir {target}", *(f"put {folder}/{i:05d} {target}/{i:05d}" for i in range(count))]
+    upload_at_once(server, folder, targets, [f"{i:05d}" for i in range(count)])
+    return sessions * count / (time.perf_counter() - began)
+
+
+def upload_at_once(server: Server, folder: Path, targets: list[str], names: list[str]) -> None:
+    """Upload the named files of a folder into each target folder, one OpenSSH session a target, all at once."""
+    processes = []
+    for target in targets:
         process = subprocess.Popen(
             server.sftp("-c", CIPHER),
             stdin=subprocess.PIPE,
@@ -64,14 +69,16 @@ def sessions_at_once(server: Server, folder: Path, sessions: int, count: int, nu
             text=True,
         )
         assert process.stdin is not None
-        process.stdin.write("\n".join(commands) + "\n")
+        process.stdin.write(
+            "\n".join([f"mkdir {target}", *(f"put {folder}/{name} {target}/{name}" for name in names)]) + "\n"
+        )
         process.stdin.close()
         processes.append(process)
     for process in processes:
-        if process.wait(600):
-            assert process.stderr is not None
-            raise RuntimeError(f"{server.name}: {process.stderr.read()[-500:]}")
-    return sessions * count / (time.perf_counter() - began)
+        assert process.stderr is not None
+        with process.stderr:
+            if process.wait(600):
+                raise RuntimeError(f"{server.name}: {process.stderr.read()[-500:]}")
 
 
 def list_folder(server: Server, folder: str) -> float:
@@ -81,7 +88,7 @@ def list_folder(server: Server, folder: str) -> float:
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """From the client's CLOSE to the end of the execution."""
+    """From the answer to the client's CLOSE to the end of the execution."""
 
     median_ms: float
     p95_ms: float
@@ -89,52 +96,52 @@ class EndToEnd:
 
 
 def latency(server: Server, count: int, size_bytes: int = 4096) -> EndToEnd:
-    """Upload one file after the other, each when the one before is delivered."""
-    return asyncio.run(_end_to_end(server, sessions=1, count=count, size_bytes=size_bytes, pause=True))
+    """Upload one file after the other, each when the one before is delivered (asyncssh, to know when CLOSE was answered)."""
+    return asyncio.run(_one_by_one(server, count, b"x" * size_bytes))
 
 
-def sustained(server: Server, sessions: int, count: int, size_bytes: int = 4096) -> EndToEnd:
-    """Upload as fast as the sessions go; the rate counts until the last file is delivered."""
-    return asyncio.run(_end_to_end(server, sessions=sessions, count=count, size_bytes=size_bytes, pause=False))
-
-
-async def _end_to_end(server: Server, *, sessions: int, count: int, size_bytes: int, pause: bool) -> EndToEnd:
-    assert server.stack is not None
-    content = b"x" * size_bytes
+async def _one_by_one(server: Server, count: int, content: bytes) -> EndToEnd:
     closed: dict[str, float] = {}
-    run = f"{time.time_ns():x}"
-
-    async def session(number: int) -> None:
-        async with (
-            asyncssh.connect(
-                "127.0.0.1",
-                server.port,
-                username=server.user,
-                client_keys=[str(server.key)],
-                known_hosts=None,
-                config=None,
-            ) as connection,
-            connection.start_sftp_client() as sftp,
-        ):
-            folder = f"/{run}-{number}"
-            await sftp.mkdir(folder)
-            for i in range(count):
-                name = f"{folder}/{i:05d}"
-                file = await sftp.open(name, "wb")
-                await file.write(content)
-                await file.close()
-                closed[f"demo{name}"] = time.time()
-                if pause:
-                    await asyncio.sleep(0.03)
-
+    folder = f"{time.time_ns():x}"
     began = time.time()
-    await asyncio.gather(*(session(number) for number in range(sessions)))
-    wanted = set(closed)
-    stopped = await asyncio.to_thread(_stop_times, server, wanted)
+    async with (
+        asyncssh.connect(
+            "127.0.0.1",
+            server.port,
+            username=server.user,
+            client_keys=[str(server.key)],
+            known_hosts=None,
+            config=None,
+        ) as connection,
+        connection.start_sftp_client() as sftp,
+    ):
+        await sftp.mkdir(folder)
+        for i in range(count):
+            name = f"{folder}/{i:05d}"
+            file = await sftp.open(name, "wb")
+            await file.write(content)
+            await file.close()
+            closed[f"demo/{name}"] = time.time()
+            await asyncio.sleep(0.04)
+    stopped = await asyncio.to_thread(_stop_times, server, set(closed))
     took_ms = sorted((stopped[key] - at) * 1000 for key, at in closed.items())
     return EndToEnd(
-        statistics.median(took_ms), took_ms[int(len(took_ms) * 0.95)], len(closed) / (max(stopped.values()) - began)
+        statistics.median(took_ms), took_ms[int(len(took_ms) * 0.95)], count / (max(stopped.values()) - began)
     )
+
+
+def sustained(server: Server, sessions: int, count: int, folder: Path) -> float:
+    """Return files/s of several OpenSSH sessions that upload as fast as they go, until the last file is delivered.
+
+    `folder` holds `count` small files, which every session sends.
+    """
+    run = f"{time.time_ns():x}"
+    targets = [f"{run}-{session}" for session in range(sessions)]
+    names = [f"{i:05d}" for i in range(count)]
+    began = time.time()
+    upload_at_once(server, folder, targets, names)
+    stopped = _stop_times(server, {f"demo/{target}/{name}" for target in targets for name in names})
+    return sessions * count / (max(stopped.values()) - began)
 
 
 def _stop_times(server: Server, keys: set[str]) -> dict[str, float]:
@@ -153,9 +160,9 @@ def _stop_times(server: Server, keys: set[str]) -> dict[str, float]:
     while True:
         page = client.list_files(limit=1000, **token)
         keys_by_arn |= {row["execution_arn"]: row["key"] for row in page["files"] if row["key"] in keys}
-        if not page.get("nextToken"):
+        if not page.get("next_token"):
             break
-        token = {"nextToken": page["nextToken"]}
+        token = {"next_token": page["next_token"]}
     states = stack.client("stepfunctions")
     stopped: dict[str, float] = {}
     for machine in states.list_state_machines()["stateMachines"]:

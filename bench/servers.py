@@ -64,7 +64,7 @@ def entrepot(folder: Path, *, function: bool, home: str | None = None) -> Iterat
             path.read_text().replace('"/my-source-sftp-bucket/demo"', f'"/{home}/demo"') + f"\n[buckets.{home}]\n"
         )
     with stack:
-        yield Server("entrepot", stack.sftp_port, "demo", stack.folder / "keys" / "demo", "/", stack)
+        yield Server("entrepot", stack.sftp_port, "demo", stack.folder / "keys" / "demo", ".", stack)
 
 
 @contextmanager

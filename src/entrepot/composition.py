@@ -95,6 +95,7 @@ class Composition:
             ),
             on_delivered=self.files.delivered,
             on_delivery_failed=self.files.delivery_failed,
+            write_log=self.write_log,
         )
         self.stepfunctions = stepfunctions.StepFunctions(
             self.database,
@@ -163,13 +164,14 @@ class Composition:
 
     def _object_created(self, tx: Transaction, created: s3.ObjectCreated, call: Call) -> None:
         """The object is visible, its event is queued and its record exists: in one transaction."""
-        event_id = self._publish(tx, "Object Created", created, call)
+        event_id = self._publish(tx, "Object Created", created, call) if created.event_bridge else None
         self.files.record_upload(tx, created, call, event_id)
         if created.copied_from is not None:
             self.files.object_copied(tx, created)
 
     def _object_deleted(self, tx: Transaction, deleted: s3.ObjectDeleted, call: Call) -> None:
-        self._publish(tx, "Object Deleted", deleted, call)
+        if deleted.event_bridge:
+            self._publish(tx, "Object Deleted", deleted, call)
         self.files.object_deleted(tx, deleted)
 
     def _publish(self, tx: Transaction, kind: str, what: Any, call: Call) -> str:
@@ -195,13 +197,7 @@ class Composition:
         self.dynamodb.delete_item(tx, table_name, {"file_id": file_id})
 
     def _redeliver(self, tx: Transaction, event: Mapping[str, Any], attempt: int) -> int:
-        """Queue an event for every target of every rule that it matches now; return how many."""
-        queued = 0
-        for rule in self.events.matching_rules(tx, event):
-            for target in rule.targets:
-                self.events.redeliver(tx, event, rule.arn, target.target_id, attempt)
-                queued += 1
-        return queued
+        return self.events.redeliver_matching(tx, event, attempt)
 
     # ── what a file's timeline is made of ────────────────────────────────────────────────────────────────────────
 

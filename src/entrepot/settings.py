@@ -57,9 +57,10 @@ class StorageSection(_Section, frozen=True):
 
 
 class Bucket(_Section, frozen=True):
-    """`[buckets.NAME]`"""
+    """`[buckets.NAME]`: `event_bridge` says whether the bucket's changes are events, as S3's notification configuration."""
 
     versioning: bool = False
+    event_bridge: bool = True
 
 
 class Pipeline(_Section, frozen=True):
