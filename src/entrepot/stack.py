@@ -193,7 +193,7 @@ class _Application:
         if bucket.versioning != (status == "Enabled") and (bucket.versioning or status is not None):
             wanted = "Enabled" if bucket.versioning else "Suspended"
             self._operate("s3", "PutBucketVersioning", Bucket=name, VersioningConfiguration={"Status": wanted})
-        notifications = {"EventBridgeConfiguration": {}} if bucket.event_bridge else {}
+        notifications: dict[str, Any] = {"EventBridgeConfiguration": {}} if bucket.event_bridge else {}
         self._operate("s3", "PutBucketNotificationConfiguration", Bucket=name, NotificationConfiguration=notifications)
 
     def _table(self, name: str, table: Any) -> None:
