@@ -1,0 +1,131 @@
+"""Executions when the disk is full, when somebody else writes too, and when the interpreter itself breaks."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entrepot import clock
+from entrepot.database import Transaction
+from entrepot.errors import StorageFullError
+from entrepot.services.stepfunctions import executions, executor
+from entrepot.services.stepfunctions.executions import ConflictError
+from entrepot.services.stepfunctions.happenings import Continued, Happening, TaskSucceeded
+from tests.unit.stepfunctions_site import ACCOUNT, Functions, Site, site
+
+MACHINE = {
+    "StartAt": "T",
+    "States": {
+        "T": {"Type": "Task", "Resource": "arn:aws:lambda:us-east-1:111111111111:function:f", "Next": "P"},
+        "P": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::aws-sdk:dynamodb:putItem",
+            "Parameters": {"TableName": "t", "Item": {"name": {"S": "x"}}},
+            "End": True,
+        },
+    },
+}
+
+
+async def item_writes(here: Site) -> Any:
+    return await here.database.read(lambda reader: reader.one("SELECT writes FROM item"))
+
+
+async def test_an_outcome_waits_until_the_disk_has_room(tmp_path: Path) -> None:
+    functions, full = Functions(), True
+    refusals = 0
+    async with site(tmp_path, functions) as here:
+        write = here.database.write
+
+        def refusing(work: Callable[[Transaction], Any]) -> Awaitable[Any]:
+            nonlocal refusals
+            if not full:
+                return write(work)
+            refusals += 1
+            future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            future.set_exception(StorageFullError("no room"))
+            return future
+
+        def fill(event: Any) -> str:
+            here.database.write = refusing  # type: ignore[method-assign, assignment]
+            return "done"
+
+        functions.handlers["f"] = fill
+        arn = await here.begin(await here.create("m", MACHINE))
+        while refusals < 2:
+            await asyncio.sleep(0.01)
+        full = False
+        assert (await here.ended(arn))["status"] == "SUCCEEDED"
+        assert len(functions.invoked) == 1, "the function need not run again"
+        assert await item_writes(here) == (1,)
+
+
+async def test_two_that_share_a_ledger_record_an_outcome_once(tmp_path: Path) -> None:
+    gate = asyncio.Event()
+
+    async def wait(event: Any) -> str:
+        await gate.wait()
+        return "done"
+
+    functions = Functions()
+    functions.handlers["f"] = wait
+    async with site(tmp_path, functions) as one:
+        arn = await one.begin(await one.create("m", MACHINE))
+        async with site(tmp_path, functions) as other:
+            while len(functions.invoked) < 2:
+                await asyncio.sleep(0.01)
+            gate.set()
+            assert (await other.ended(arn))["status"] == "SUCCEEDED"
+            types = await one.event_types(arn)
+            assert types.count("LambdaFunctionSucceeded") == 1 == types.count("TaskScheduled")
+            assert await item_writes(one) == (1,)
+
+
+async def test_who_writes_second_is_refused(tmp_path: Path) -> None:
+    functions = Functions()
+    functions.handlers["f"] = lambda event: asyncio.sleep(3600)
+    async with site(tmp_path, functions) as here:
+        arn = await here.begin(await here.create("m", MACHINE))
+
+        def work(tx: Transaction) -> None:
+            first, second = executions.get(tx, ACCOUNT, arn), executions.get(tx, ACCOUNT, arn)
+            assert first.state is not None and second.state is not None
+            executions.save(tx, first, first.state, [], None)
+            executions.save(tx, second, second.state, [], None)
+
+        with pytest.raises(ConflictError):
+            await here.database.write(work)
+
+
+async def test_an_execution_whose_interpretation_breaks_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    step = executor.step
+
+    def broken(machine: Any, state: Any, happening: Happening, limit: int) -> Any:
+        if isinstance(happening, TaskSucceeded | Continued):
+            raise RecursionError("a bug")
+        return step(machine, state, happening, limit)
+
+    monkeypatch.setattr(executor, "step", broken)
+    functions = Functions()
+    functions.handlers["f"] = lambda event: "done"
+    async with site(tmp_path, functions) as here:
+        execution = await here.ended(await here.begin(await here.create("m", MACHINE)))
+        assert (execution["status"], execution["error"]) == ("FAILED", "States.Runtime")
+        assert "a bug" in execution["cause"] and "cannot go on" in caplog.text
+
+
+async def test_timers_survive_a_restart(tmp_path: Path) -> None:
+    definition = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1, "End": True}}}
+    async with site(tmp_path) as before:
+        arn = await before.begin(await before.create("m", definition))
+    async with site(tmp_path) as after:
+        execution = await after.ended(arn)
+        events = await after.history(arn)
+    assert execution["status"] == "SUCCEEDED"
+    assert (events[2]["timestamp"] - events[1]["timestamp"]).total_seconds() >= 1
+    assert json.loads(execution["output"]) == {} and execution["stopDate"] <= clock.now()
