@@ -22,6 +22,9 @@ pytestmark = pytest.mark.skipif(not VECTORS.exists(), reason="the recorded AWS a
 EXCEPTIONS: dict[str, str] = {}
 """Cases that differ, each with its reason."""
 
+TIMING = frozenset({"timeouts/timeouts/service_lambda_map_timeout"})
+"""Cases in which the events of siblings depend on timing (`event_order` loose): here they come in another order."""
+
 PLACEHOLDER = re.compile(r"<[\w-]+(?::\d+)?>")
 WORDS = frozenset(
     {"date", "datetime", "timestamp", "start-time", "entered-time", "generated-uuid", "RandomNumberGenerated"}
@@ -143,7 +146,7 @@ def _entered(events: list[dict[str, Any]]) -> list[str]:
     return [event["stateEnteredEventDetails"]["name"] for event in events if event["type"].endswith("StateEntered")]
 
 
-def _check_events(events: list[dict[str, Any]], expect: dict[str, Any]) -> None:
+def _check_events(events: list[dict[str, Any]], expect: dict[str, Any], case_name: str) -> None:
     types = [event["type"] for event in events]
     assert [event["id"] for event in events] == list(range(1, len(events) + 1))
     assert all(0 <= event["previousEventId"] < event["id"] for event in events)
@@ -156,7 +159,8 @@ def _check_events(events: list[dict[str, Any]], expect: dict[str, Any]) -> None:
         assert Counter(types) == Counter(expect["event_types"])
         assert Counter(_entered(events)) == Counter(expect["states_entered"])
     else:
-        assert types[0] == expect["event_types"][0] and types[-1] == expect["event_types"][-1]
+        assert types == expect["event_types"] or case_name in TIMING
+        assert set(types) <= set(expect["event_types"]) and types[-1] == expect["event_types"][-1]
         assert set(_entered(events)) == set(expect["states_entered"])
 
 
@@ -179,7 +183,7 @@ async def test_execution(number: int, runs: list[Any]) -> None:
     else:
         assert run.get("error") == expect.get("error"), run
         _check_cause(run.get("cause"), expect, case)
-    _check_events(run["events"], expect)
+    _check_events(run["events"], expect, case["name"])
 
 
 def _check_cause(cause: str | None, expect: dict[str, Any], case: dict[str, Any]) -> None:
