@@ -379,6 +379,18 @@ async def test_functions_share_a_full_pool(make: Any) -> None:
     assert answers == ["one", "two", "one", "two"]
 
 
+async def test_a_busy_function_cannot_starve_another(make: Any) -> None:
+    house = await make(worker_limit=1)
+    await house.put("import time\ndef lambda_handler(event, context): time.sleep(0.1)", name="busy")
+    await house.put("def lambda_handler(event, context): return 'served'", name="quiet")
+    busy = [asyncio.create_task(house.invoke(name="busy")) for _ in range(60)]
+    await until(lambda: house.lambda_.pool.counts("busy")[1] == 1)
+    assert await house.answer(name="quiet") == "served"
+    assert not all(task.done() for task in busy), "it was served before the other's queue was empty"
+    for task in busy:
+        task.cancel()
+
+
 async def test_minimum_warm_workers_wait_before_the_first_invocation(make: Any) -> None:
     house = await make()
     await house.put("def lambda_handler(event, context): return 1", minimum_warm=1)

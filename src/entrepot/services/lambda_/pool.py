@@ -36,6 +36,9 @@ SCALE_AFTER_S = 0.05
 START_LIMIT = max(1, os.cpu_count() or 1)
 """Workers that start at the same time: starting costs a core."""
 
+FAIR_AFTER_S = 1.0
+"""A function without a worker waits at most about this long for a busy one's place in a full pool."""
+
 IDLE_LIMIT_S = 600.0
 """An idle worker beyond `minimum_warm` is ended after this time."""
 
@@ -68,6 +71,7 @@ class _Function:
     starting: set[Worker] = field(default_factory=set)
     scale_timer: asyncio.TimerHandle | None = None
     warm_after_s: float = 0.0
+    launched_at_s: float = 0.0
 
     @property
     def workers(self) -> int:
@@ -192,7 +196,7 @@ class Pool:
         if worker.retiring or not function.is_current(worker) or clock.monotonic_s() > _expiry(worker):
             self._retire(function, worker)
             self._scale(function)
-        elif function.waiting:
+        elif function.waiting and not (worker.has_served and self._must_yield(function)):
             function.busy.add(worker)
             worker.run(self._pop(function))
         elif (other := self._starving(function)) is not None:
@@ -216,7 +220,8 @@ class Pool:
         if not any(worker.pid for worker in self._workers):
             self._all_ended.set()
         if self._running:
-            for other in self._functions.values():
+            # whose last worker was started longest ago comes first, so that the free place goes round
+            for other in sorted(self._functions.values(), key=lambda f: (f.workers > 0, f.launched_at_s)):
                 self._scale(other)
 
     def _on_init_failure(self, function: _Function, worker: Worker) -> None:
@@ -268,9 +273,15 @@ class Pool:
             return None
         return next((f for f in self._functions.values() if f is not but and f.waiting and not f.workers), None)
 
+    def _must_yield(self, function: _Function) -> bool:
+        """Say whether a function without any worker has waited so long that this one must give up its place."""
+        other = self._starving(function)
+        return other is not None and clock.monotonic_s() - other.waiting[0].queued_at_s > FAIR_AFTER_S
+
     def _launch(self, function: _Function) -> None:
         worker = Worker(function.configuration, self._surroundings, self)
         function.starting.add(worker)
+        function.launched_at_s = worker.started_at_s
         self._workers.add(worker)
         self._spawn_task(self._start(function, worker))
 
