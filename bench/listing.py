@@ -11,8 +11,8 @@ from bench import servers
 from bench.servers import Server
 from entrepot import settings
 from entrepot.blobs import Blob
-from entrepot.database import Transaction
 from entrepot.composition import Composition
+from entrepot.database import Transaction
 from entrepot.settings import StackFolder
 
 BUCKET = "bench-bucket"
