@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bench import listing, measure, servers
 from bench.servers import Server
+from tests.running import Stack
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 BULK_BYTES = 512 * 1024 * 1024
@@ -221,7 +222,7 @@ def start_section(report: Report, scale: int, runs: int) -> None:
     report.add("## Start and memory")
     report.add()
     with tempfile.TemporaryDirectory(prefix="entrepot-bench-") as name:
-        stack = servers.Stack(Path(name) / "stack")
+        stack = Stack(Path(name) / "stack")
         times = []
         for _ in range(max(3, runs)):
             began = time.perf_counter()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -43,11 +44,11 @@ async def _fill(folder: Path, count: int) -> None:
     rooms = Composition(place, loaded, folder / "data")
     empty = Blob(None, b"", 0, bytes(32))
 
-    def some(tx: Transaction, first: int) -> None:
+    def publish(first: int, tx: Transaction) -> None:
         for number in range(first, min(first + 500, count)):
             rooms.s3.publish(tx, BUCKET, f"demo/full/{number:06d}", empty, rooms.root)
 
     for first in range(0, count, 500):
-        await rooms.database.write(lambda tx, first=first: some(tx, first))
+        await rooms.database.write(partial(publish, first))
         await asyncio.sleep(0)
     await rooms.close()

@@ -99,7 +99,8 @@ def _sftp_section() -> list[str]:
     for field in dataclasses.fields(SFTPSettings):
         if field.name in ("host", "port"):
             continue
-        value = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+        value = field.default
+        assert value is not dataclasses.MISSING, f"{field.name} has no default to show"
         shown = {True: "true", False: "false"}.get(value, value) if isinstance(value, bool) else value
         lines.append(f"| `{field.name}` | `{shown}` | {comments.get(field.name, '')} |")
     return [*lines, ""]

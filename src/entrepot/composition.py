@@ -110,7 +110,7 @@ class Composition:
             self.database,
             self.account,
             folder=data / "functions",
-            issue_credentials=self.iam.issue_credentials,
+            issue_credentials=lambda role, session: self.iam.issue_credentials(role, session, duration_s=43_200),
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
         )

@@ -131,12 +131,16 @@ class Rule(_Section, frozen=True):
 
 
 class StateMachine(_Section, frozen=True):
-    """`[state_machines.NAME]`: a state machine whose definition (ASL) is the file `definition`."""
+    """`[state_machines.NAME]`: a state machine whose definition (ASL) is the file `definition`.
+
+    `log_execution_data` adds inputs and outputs to its log lines.
+    """
 
     definition: str
     role: str
     type: Annotated[str, msgspec.Meta(pattern="^(STANDARD|EXPRESS)$")] = "STANDARD"
     log_level: Annotated[str, msgspec.Meta(pattern="^(ALL|ERROR|FATAL|OFF)$")] = "ALL"
+    log_execution_data: bool = False
 
 
 class Function(_Section, frozen=True):

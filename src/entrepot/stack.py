@@ -89,7 +89,7 @@ class Stack:
     def error(self, place: list[str], message: str) -> SettingsError:
         """Return an error that names the line of `stack.toml`."""
         line = line_of(self._text, place)
-        return SettingsError(f"{self.folder.stack_file.name}:{line}: {message} (in [{'.'.join(place[:-1] or place)}])")
+        return SettingsError(f"{self.folder.stack_file.name}:{line}: {message} (in [{'.'.join(place[:2])}])")
 
     def _check_references(self) -> None:
         """Refuse names that nothing in the file defines."""
@@ -175,6 +175,9 @@ class _Application:
                 return f"{self.settings.state_machines[name].definition}: "
             case "roles":
                 return f"{self.settings.roles[name].policy}: "
+            case "users":
+                files = [key for key in self.settings.users[name].public_keys if not _is_key(key)]
+                return f"{', '.join(files)}: " if files else ""
         return ""
 
     def _operate(self, service: str, operation: str, **request: Any) -> dict[str, Any]:
@@ -296,7 +299,7 @@ class _Application:
 
     def _state_machine(self, name: str, machine: Any) -> None:
         definition, role_arn = self.stack.files[machine.definition], self._role_arn(machine.role)
-        logging = {"level": machine.log_level, "includeExecutionData": True}
+        logging = {"level": machine.log_level, "includeExecutionData": machine.log_execution_data}
         arn = self.account.arn("states", f"stateMachine:{name}")
         try:
             self._operate("stepfunctions", "DescribeStateMachine", stateMachineArn=arn)
