@@ -30,6 +30,14 @@ def wait_for(condition: Callable[[], T | None], *, deadline_s: float = 30.0, wha
         time.sleep(0.02)
 
 
+class NotReadyError(AssertionError):
+    """The server ended, with the exit code `code`, before it was ready."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Stack:
     """A stack folder whose server is started and ended by the test."""
 
@@ -65,9 +73,10 @@ class Stack:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
         if not line.startswith("ready "):
-            self.process.wait(10)
-            self.process = None
-            raise AssertionError(f"no ready line but {line!r}; the server's log ends:\n{self.server_log()[-3000:]}")
+            code = self._ended(10)
+            raise NotReadyError(
+                code, f"no ready line but {line!r}; exit code {code}; its log ends:\n{self.server_log()[-3000:]}"
+            )
         words = dict(word.split("=", 1) for word in line.split()[1:])
         self.sftp_port = int(words["sftp"].rpartition(":")[2])
         self.api = words["api"]
