@@ -193,16 +193,16 @@ class Curl(Client):
         self.curl("", *(word for command in commands for word in ("-Q", command)), "-o", "/dev/null")
 
     def mkdir(self, remote: str) -> None:
-        self.quote(f'mkdir "/{remote}"')
+        self.quote(f'mkdir "{remote}"')
 
     def rmdir(self, remote: str) -> None:
-        self.quote(f'rmdir "/{remote}"')
+        self.quote(f'rmdir "{remote}"')
 
     def remove(self, remote: str) -> None:
-        self.quote(f'rm "/{remote}"')
+        self.quote(f'rm "{remote}"')
 
     def rename(self, old: str, new: str) -> None:
-        self.quote(f'rename "/{old}" "/{new}"')
+        self.quote(f'rename "{old}" "{new}"')
 
     def resume_get(self, remote: str, local: Path) -> None:
         self.curl(remote, "-C", "-", "-o", str(local))

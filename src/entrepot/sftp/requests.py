@@ -159,13 +159,16 @@ async def write(files: OpenFiles, body: bytes) -> None:
     if len(body) < 20:
         raise bad_message("The request is too short")
     handle_length, handle, offset_bytes, length = _WRITE.unpack_from(body)
-    if handle_length != 4 or length != len(body) - 20:
-        raise failure("Invalid handle") if handle_length != 4 else bad_message("The lengths do not agree")
+    if handle_length != 4:
+        raise failure("Invalid handle")
+    if length > len(body) - 20:
+        raise bad_message("The request is shorter than its data")
     file = files.get(handle)
     if not isinstance(file, Upload):
         raise permission_denied("The file is not open for writing")
     if length:
-        await file.write(offset_bytes, body[20:])
+        # Like OpenSSH, ignore what follows the data: rclone's last packet of a file carries the whole of its buffer.
+        await file.write(offset_bytes, body[20 : 20 + length])
 
 
 async def read(files: OpenFiles, request_id: int, fields: Fields) -> bytes:
