@@ -109,7 +109,13 @@ class Server:
             _write_private(path, content)
 
     def _write_run_file(self) -> None:
-        content = {"pid": os.getpid(), "sftp": self.addresses.sftp, "api": self.addresses.api, "version": __version__}
+        content = {
+            "pid": os.getpid(),
+            "sftp": self.addresses.sftp,
+            "api": self.addresses.api,
+            "region": self.settings.stack.region,
+            "version": __version__,
+        }
         _write_private(self.data / "run.json", json.dumps(content))
 
 

@@ -188,7 +188,7 @@ class _Application:
 
     def _bucket(self, name: str, bucket: Any) -> None:
         try:
-            self._operate("s3", "CreateBucket", Bucket=name)
+            self._operate("s3", "CreateBucket", Bucket=name, **self._location())
         except AwsError as error:
             if type(error).code != "BucketAlreadyOwnedByYou":
                 raise
@@ -198,6 +198,11 @@ class _Application:
             self._operate("s3", "PutBucketVersioning", Bucket=name, VersioningConfiguration={"Status": wanted})
         notifications: dict[str, Any] = {"EventBridgeConfiguration": {}} if bucket.event_bridge else {}
         self._operate("s3", "PutBucketNotificationConfiguration", Bucket=name, NotificationConfiguration=notifications)
+
+    def _location(self) -> dict[str, Any]:
+        """Return what CreateBucket wants to hear of the region: nothing in us-east-1, its name elsewhere."""
+        region = self.account.region
+        return {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
 
     def _table(self, name: str, table: Any) -> None:
         attributes = [(table.partition_key, table.partition_key_type, "HASH")]

@@ -58,7 +58,7 @@ class Connection:
         return make(
             service,
             endpoint_url=self.endpoint_url,
-            region_name=self.settings.stack.region,
+            region_name=self.run["region"],
             aws_access_key_id=self.key["access_key_id"],
             aws_secret_access_key=self.key["secret_access_key"],
             config=botocore.config.Config(

@@ -17,8 +17,8 @@ def env(stack: StackOption = HERE, output: FormatOption = Format.table) -> None:
             "AWS_ENDPOINT_URL": connection.endpoint_url,
             "AWS_ACCESS_KEY_ID": connection.key["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": connection.key["secret_access_key"],
-            "AWS_REGION": connection.settings.stack.region,
-            "AWS_DEFAULT_REGION": connection.settings.stack.region,
+            "AWS_REGION": connection.run["region"],
+            "AWS_DEFAULT_REGION": connection.run["region"],
         }
     if output is Format.json:
         show.as_json(variables)
