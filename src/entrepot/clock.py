@@ -1,5 +1,6 @@
 """The only module that reads time. Everything else asks here, so that tests can stand in for it."""
 
+import functools
 import time
 from datetime import UTC, datetime
 
@@ -27,4 +28,10 @@ def from_ms(at_ms: int) -> datetime:
 def iso(at_ms: int) -> str:
     """Return `at_ms` as ISO 8601 with milliseconds and Z: `2026-11-23T19:57:14.123Z`."""
     seconds, milliseconds = divmod(at_ms, 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03d}Z"
+    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
+
+
+@functools.lru_cache(maxsize=64)
+def _iso_second(seconds: int) -> str:
+    """Return the text down to the second; nearly all calls ask for the same few seconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

@@ -1,8 +1,8 @@
 """Connections to SQLite: how they are opened, what a Reader or Transaction does on one, and what its errors mean."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 
 import apsw
 
@@ -77,7 +77,7 @@ class View:
         self.connection = connection
         self.failure: StorageError | None = None
         self.callbacks: list[Callable[[], None]] = []
-        self._depth = 0
+        self.depth = 0
 
     def all(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         if self.failure is not None:
@@ -113,27 +113,42 @@ class View:
         self.failure = storage_error(error)
         return self.failure
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        if self.failure is not None:
-            raise self.failure
-        self._depth += 1
-        name = f"s{self._depth}"
-        kept = len(self.callbacks)
-        self.connection.execute(f"SAVEPOINT {name}")
-        try:
-            yield
-        except BaseException:
-            del self.callbacks[kept:]
-            if self.failure is None:
-                self.connection.execute(f"ROLLBACK TO {name}")
-                self.connection.execute(f"RELEASE {name}")
-            raise
-        else:
-            if self.failure is None:
-                self.connection.execute(f"RELEASE {name}")
-        finally:
-            self._depth -= 1
+    def savepoint(self) -> "_Savepoint":
+        return _Savepoint(self)
 
     def after_commit(self, callback: Callable[[], None]) -> None:
         self.callbacks.append(callback)
+
+
+class _Savepoint:
+    """What `View.savepoint` returns: SQLite's savepoint, and the callbacks that were asked for inside it."""
+
+    __slots__ = ("_kept", "_name", "_view")
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def __enter__(self) -> None:
+        view = self._view
+        if view.failure is not None:
+            raise view.failure
+        view.depth += 1
+        self._name = f"s{view.depth}"
+        self._kept = len(view.callbacks)
+        try:
+            view.connection.execute(f"SAVEPOINT {self._name}")
+        except BaseException:
+            view.depth -= 1
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        view = self._view
+        view.depth -= 1
+        if kind is not None:
+            del view.callbacks[self._kept :]
+        if view.failure is None:
+            if kind is not None:
+                view.connection.execute(f"ROLLBACK TO {self._name}")
+            view.connection.execute(f"RELEASE {self._name}")
