@@ -1,7 +1,6 @@
 """The composition: the only place that chooses adapters, wires the rooms together and carries what crosses between them."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from entrepot.stack import Services, Stack
 AUDIT_LOG_GROUP = "/entrepot/audit"
 """Every denied access, with the statement that decided."""
 
-REQUEST_ID = r'"?x?-?a?m?z?n?-?Request-?I[dD]\\*"?: ?\\*"?([0-9a-f-]{36})'
-"""Finds the request ids of invocations in an execution's history."""
-
-TIMELINE_WORDS = 20
+TIMELINE_INVOCATIONS = 20
 TIMELINE_LINES = 200
-"""At most so many request ids are looked up for a timeline, and so many lines shown."""
+"""At most so many invocations of an execution are looked up for a timeline, and so many lines shown."""
+
+TIMELINE_LATE_MS = 60_000
+"""A function's last lines may be written so long after its execution went on (a time-out, for one)."""
 
 MIGRATIONS = (
     *dynamodb.MIGRATIONS,
@@ -219,24 +218,48 @@ class Composition:
         found: Sequence[Mapping[str, Any]] = answer["events"]
         return found
 
-    async def _log_lines(self, file: files.FileRecord) -> Sequence[files.LoggedLine]:
-        """Return the lines of exactly this file: of its execution, and of the invocations that the execution made."""
-        if file.execution_arn is None:
-            return []
-        history = await self._execution_history(file.execution_arn)
-        words = {file.execution_arn, file.file_id, *re.findall(REQUEST_ID, json.dumps(history, default=str))}
-        groups = [
-            group.name
-            for prefix in ("/aws/lambda/", "/aws/vendedlogs/states/")
-            for group in await self.logs.groups(prefix=prefix, limit=50)
+    async def _log_lines(
+        self, file: files.FileRecord, histories: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> Sequence[files.LoggedLine]:
+        """Return the lines of exactly this file: of its executions, and of the invocations that these made."""
+        since_ms = until_ms = file.uploaded_at_ms
+        for history in histories.values():
+            until_ms = max([until_ms, *(round(event["timestamp"].timestamp() * 1000) for event in history[-1:])])
+        until_ms += TIMELINE_LATE_MS
+        states, functions = [
+            [group.name for group in await self.logs.groups(prefix=prefix, limit=50)]
+            for prefix in ("/aws/vendedlogs/states/", "/aws/lambda/")
         ]
-        since_ms, until_ms = file.uploaded_at_ms, clock.now_ms()
-        found = {
-            (line.timestamp_ms, line.group, line.message)
-            for word in sorted(words)[:TIMELINE_WORDS]
-            for line in await self.logs.search(groups, since_ms, until_ms, word, TIMELINE_LINES)
+        found: list[files.LoggedLine] = []
+        for arn, history in histories.items():
+            lines = await self.logs.search(states, since_ms, until_ms, arn, TIMELINE_LINES)
+            found += [files.LoggedLine(line.timestamp_ms, line.group, line.message) for line in lines]
+            for request_id in stepfunctions.request_ids(arn, history)[:TIMELINE_INVOCATIONS]:
+                found += await self._invocation_lines(functions, since_ms, until_ms, request_id)
+        return sorted(found, key=lambda line: line.at_ms)[:TIMELINE_LINES]
+
+    async def _invocation_lines(
+        self, groups: Sequence[str], since_ms: int, until_ms: int, request_id: str
+    ) -> list[files.LoggedLine]:
+        """Return all that a function wrote in one invocation: from START to REPORT, also what does not name it."""
+        named = await self.logs.search(groups, since_ms, until_ms, request_id, TIMELINE_LINES)
+        if not named:
+            return []
+        first, last = named[0], named[-1]
+        request = {
+            "logGroupName": first.group,
+            "logStreamName": first.stream,
+            "startTime": first.timestamp_ms,
+            "endTime": last.timestamp_ms + 1,
+            "startFromHead": True,
         }
-        return [files.LoggedLine(at_ms, group, message) for at_ms, group, message in sorted(found)[:TIMELINE_LINES]]
+        answer = await self.operations.perform("logs", "GetLogEvents", request, self.root)
+        events = answer["events"]
+        places = [place for place, event in enumerate(events) if request_id in event["message"]]
+        return [
+            files.LoggedLine(event["timestamp"], first.group, event["message"])
+            for event in events[places[0] : places[-1] + 1]
+        ]
 
     def _audit(self, principal: Principal, permission: Permission, decision: Decision) -> None:
         """Write an audit line for every denial; allowed accesses are in the rooms' own logs."""

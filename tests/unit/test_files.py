@@ -111,7 +111,7 @@ class House:
     async def execution_history(self, arn: str) -> list[Mapping[str, Any]]:
         return self.histories.get(arn, [])
 
-    async def log_lines(self, file: files.FileRecord) -> list[files.LoggedLine]:
+    async def log_lines(self, file: files.FileRecord, histories: object) -> list[files.LoggedLine]:
         return [
             files.LoggedLine(UPLOADED_AT_MS + 50, "/aws/lambda/transfer", f"copying {file.key}\n"),
             files.LoggedLine(UPLOADED_AT_MS + 50, "/aws/vendedlogs/states/transfer", "the history again"),
@@ -605,7 +605,8 @@ async def test_the_timeline_tells_everything_in_order(house: House) -> None:
     assert told == [
         ("session", "demo logged in"), ("upload", "Uploaded by demo (PutObject)"), ("event", "Event Object Created"),
         ("execution", "Execution started"), ("state", "State TransferFile entered"), ("state", "TaskFailed"),
-        ("state", "State TransferFile left"), ("log", "/aws/lambda/transfer"), ("copy", "Copied to the destination"),
+        ("state", "State TransferFile left"), ("log", "/aws/lambda/transfer"), ("log", "/aws/vendedlogs/states/transfer"),
+            ("copy", "Copied to the destination"),
         ("status", "Transferred"), ("execution", "Execution succeeded"),
     ]  # fmt: skip
     assert [entry["title"] for entry in timeline if entry["kind"] == "delivery"] == ["Rule object-created matched"]

@@ -12,6 +12,9 @@ from entrepot.cli.show import Format, FormatOption
 
 EVENT_PAGE = 1000
 
+DETAIL_CHARACTERS = 200
+"""The table shows so much of an input or output; -o json has the whole."""
+
 
 def list_executions(
     stack: StackOption = HERE,
@@ -98,7 +101,7 @@ def show_execution(
                 f"+{(event['timestamp'] - start).total_seconds() * 1000:.0f} ms",
                 event["type"],
                 _details(event).get("name", ""),
-                _detail(event),
+                show.short(_detail(event), DETAIL_CHARACTERS),
             )
             for event in events
         ),

@@ -1,7 +1,9 @@
 """`entrepot files`, `file` and `redrive`: what arrived, what became of it, and another try."""
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +14,12 @@ from entrepot.cli.show import Format, FormatOption
 from entrepot.errors import EntrepotError
 
 PAGE = 1000
+STATES_LOG_GROUPS = "/aws/vendedlogs/states/"
+"""Log groups that repeat the states of executions."""
+
+STATE_CHARACTERS = 84
+"""A timeline shows so much of a state's input or output: one line."""
+
 SHOWN_ID_CHARACTERS = 12
 """Tables show the beginning of a file_id; every command takes it for the whole."""
 
@@ -41,7 +49,7 @@ def list_files(
                 show.status(row["status"]),
                 show.when(row["upload_timestamp"]),
                 show.when(row.get("transfer_timestamp")),
-                (row.get("error_message") or "")[:200],
+                show.short(row.get("error_message") or "", 200),
             )
             for row in rows
         ),
@@ -64,9 +72,10 @@ def _files(connection: Connection, limit: int, **filters: Any) -> Iterator[dict[
 def show_file(
     file: Annotated[str, typer.Argument(metavar="ID|KEY", help="A file_id, its beginning, or a key (the newest).")],
     stack: StackOption = HERE,
+    all_: Annotated[bool, typer.Option("--all", help="Nothing shortened; also the state machines' log lines.")] = False,
     output: FormatOption = Format.table,
 ) -> None:
-    """Explain one file: who sent it, what happened to it when, and where it went."""
+    """Explain one file: who sent it, what happened to it when, and where it went. Times are local."""
     with connected(stack) as connection:
         answer = connection.client("entrepot").get_file(file=file)
     row, timeline = answer["file"], answer["timeline"]
@@ -88,18 +97,21 @@ def show_file(
     for name, value in facts.items():
         typer.echo(f"  {name:<10} {show.printable(value)}")
     typer.echo("")
-    show.table(
-        ("TIME", "WHAT", "DETAIL"),
-        (
-            (
-                entry["timestamp"][11:23] if isinstance(entry["timestamp"], str) else show.when(entry["timestamp"]),
-                entry["title"],
-                entry.get("detail", ""),
-            )
-            for entry in timeline
-        ),
-        empty="No timeline.",
-    )
+    shown = [entry for entry in timeline if all_ or not entry["title"].startswith(STATES_LOG_GROUPS)]
+    show.timeline((datetime.fromisoformat(entry["timestamp"]), entry["title"], _detail(entry, all_)) for entry in shown)
+    if len(shown) < len(timeline):
+        typer.echo(f"\n{len(timeline) - len(shown)} log lines of state machines repeat this: --all shows them.")
+
+
+def _detail(entry: Mapping[str, Any], all_: bool) -> str:
+    """Return a detail for people: the input of a state is shortened, an execution's long ARN is its name."""
+    detail: str = entry.get("detail", "")
+    match entry["kind"]:
+        case "state" if detail.startswith(("{", "[")) and not all_:
+            return show.short(detail, STATE_CHARACTERS)
+        case "execution" | "delivery" if not all_:
+            return re.sub(r"arn:[\w-]*:states:[^:]*:\d*:\w+:", "", detail)
+    return detail
 
 
 def redrive(

@@ -1,10 +1,13 @@
 """What every command prints with: tables for people, JSON for programs."""
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Annotated, Any
 
 import typer
@@ -22,16 +25,23 @@ class Format(StrEnum):
 
 FormatOption = Annotated[Format, typer.Option("-o", "--output", help="How to print.")]
 
-STATUS_SIGNS: Mapping[str, tuple[str, str]] = {
-    "transferred": ("✓", "green"),
-    "SUCCEEDED": ("✓", "green"),
-    "failed": ("✗", "red"),
-    "FAILED": ("✗", "red"),
-    "TIMED_OUT": ("✗", "red"),
-    "ABORTED": ("✗", "yellow"),
-    "transferring": ("…", "yellow"),
-    "RUNNING": ("…", "yellow"),
-    "uploaded": ("•", "cyan"),
+NARROWEST = 8
+"""No column of a table becomes narrower."""
+
+TITLE_COLUMNS = 44
+INDENT = " " * 16
+"""A timeline's details begin after the title, or below it where they are long."""
+
+STATUS_SIGNS: Mapping[str, str] = {
+    "transferred": "✓",
+    "SUCCEEDED": "✓",
+    "failed": "✗",
+    "FAILED": "✗",
+    "TIMED_OUT": "✗",
+    "ABORTED": "✗",
+    "transferring": "…",
+    "RUNNING": "…",
+    "uploaded": "•",
 }
 
 
@@ -51,23 +61,61 @@ def _plain(value: object) -> object:
     raise TypeError(f"no JSON form for {type(value).__name__}")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Print a table that fits the terminal; `empty` when there is no row. Piped, it is not cut."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+PAGE_COLUMNS = 100
+"""How wide prose and timelines are where there is no terminal to ask."""
 
-    body = list(rows)
+
+def width() -> int:
+    """Return how many columns a timeline may take."""
+    return max(60, shutil.get_terminal_size((PAGE_COLUMNS, 24)).columns) if sys.stdout.isatty() else PAGE_COLUMNS
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Print a table that fits the terminal; `empty` when there is no row.
+
+    Piped, it is one line a row, whatever its length, without padding at its end.
+    """
+    from rich.cells import cell_len, chop_cells, set_cell_size
+
+    body = [[printable(cell) for cell in row] for row in rows]
     if not body:
         typer.echo(empty)
         return
-    console = Console() if sys.stdout.isatty() else Console(width=400, no_color=True)
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        shown.add_column(column, overflow="fold", no_wrap=False)
-    for row in body:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(shown)
+    table_ = [list(columns), *body]
+    widths = [max(cell_len(row[place]) for row in table_) for place in range(len(columns))]
+    if sys.stdout.isatty():
+        _fit(widths, width())
+    for number, row in enumerate(table_):
+        pieces = [chop_cells(cell, size) or [""] for cell, size in zip(row, widths, strict=True)]
+        for line in zip_longest(*pieces, fillvalue=""):
+            cells = (set_cell_size(piece, size) for piece, size in zip(line, widths, strict=True))
+            text = "  ".join(cells).rstrip()
+            typer.echo(typer.style(text, bold=True) if number == 0 else text)
+
+
+def _fit(widths: list[int], available: int) -> None:
+    """Make the widest columns narrower until all fit side by side."""
+    available -= 2 * (len(widths) - 1)
+    while sum(widths) > available and max(widths) > NARROWEST:
+        widths[widths.index(max(widths))] -= 1
+
+
+def timeline(entries: Iterable[tuple[datetime, str, str]]) -> None:
+    """Print (time, what, detail): the detail beside it, or wrapped below when it is long. A new day has a line of its own."""
+    columns, day = width(), ""
+    for moment, title, detail in entries:
+        local = moment.astimezone()
+        if (today := local.strftime("%Y-%m-%d %Z")) != day:
+            typer.echo(today)
+            day = today
+        head = f"  {local.strftime('%H:%M:%S')}.{local.microsecond // 1000:03d}  {printable(title)}"
+        told = " ".join(printable(detail.replace("\n", " ").replace("\t", "  ")).split(" "))
+        if told and len(head) <= TITLE_COLUMNS and TITLE_COLUMNS + 2 + len(told) <= columns:
+            typer.echo(f"{head:<{TITLE_COLUMNS}}  {told}")
+            continue
+        typer.echo(head.rstrip())
+        for line in textwrap.wrap(told, columns - len(INDENT), break_on_hyphens=False):
+            typer.echo(INDENT + line)
 
 
 def printable(text: str) -> str:
@@ -76,9 +124,13 @@ def printable(text: str) -> str:
 
 
 def status(value: str) -> str:
-    """Return a status with its sign: never colour alone."""
-    sign, _ = STATUS_SIGNS.get(value, ("", ""))
-    return f"{sign} {value}".strip()
+    """Return a status with its sign."""
+    return f"{STATUS_SIGNS.get(value, '')} {value}".strip()
+
+
+def short(text: str, limit: int) -> str:
+    """Return at most `limit` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def size(size_bytes: int) -> str:

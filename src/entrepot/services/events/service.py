@@ -376,7 +376,8 @@ class Events:
     def _call(self, queued: Queued, target: Target) -> Call:
         role_arn = target.role_arn
         principal = self._principal_for_role(role_arn, _SESSION_NAME) if role_arn else self._service_principal
-        return Call(principal, ids.derived_uuid(queued.event_id, str(queued.tries)), user_agent="events.amazonaws.com")
+        request_id = ids.derived_uuid(queued.event_id, str(queued.delivery_id), str(queued.tries))
+        return Call(principal, request_id, user_agent="events.amazonaws.com")
 
     def _delivered(self, lease: _Lease, execution_arn: str | None, tx: Transaction) -> None:
         queued, rule, target = lease.queued, lease.rule, lease.target

@@ -79,7 +79,7 @@ async def _get_file(files: Files, request: Request) -> Response:
     if files.execution_history is not None:
         answers = await asyncio.gather(*(files.execution_history(arn) for arn in facts.execution_arns))
         histories = dict(zip(facts.execution_arns, answers, strict=True))
-    lines = [] if files.log_lines is None else list(await files.log_lines(file))
+    lines = [] if files.log_lines is None else list(await files.log_lines(file, histories))
     return {
         "file": _file(file),
         "timeline": [

@@ -125,5 +125,7 @@ FindSession: TypeAlias = Callable[[Reader, str], SessionFacts | None]
 ExecutionHistory: TypeAlias = Callable[[str], Awaitable[Sequence[Mapping[str, Any]]]]
 """`execution_history(execution_arn)`: the `events` of Step Functions' GetExecutionHistory; empty when it is gone."""
 
-LogLines: TypeAlias = Callable[["FileRecord"], Awaitable[Sequence[LoggedLine]]]
-"""`log_lines(file)`: the lines that mention this file, oldest first."""
+LogLines: TypeAlias = Callable[
+    ["FileRecord", Mapping[str, Sequence[Mapping[str, Any]]]], Awaitable[Sequence[LoggedLine]]
+]
+"""`log_lines(file, histories)`: the lines of this file, and of the executions (ARN → history) it started, oldest first."""

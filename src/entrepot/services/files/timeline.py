@@ -19,9 +19,6 @@ SAME_TRANSACTION_MS = 1000
 ENTRIES_LIMIT = 1000
 """Entries of one timeline; of more, the oldest and the newest halves are shown."""
 
-STATES_LOG_GROUPS = "/aws/vendedlogs/states/"
-"""Log groups that repeat the history of executions: shown only where the history is gone."""
-
 DETAIL_LIMIT = 1000
 """Characters of one entry's detail."""
 
@@ -76,12 +73,7 @@ def timeline(
         entries += _delivery(file.delivered_at_ms, {"attempt": file.attempt}, file.route)
     for arn in facts.execution_arns:
         entries += _execution(arn, histories.get(arn, ()))
-    told = any(histories.values())
-    entries += [
-        Entry(line.at_ms, "log", line.log_group_name, line.message.rstrip())
-        for line in lines
-        if not (told and line.log_group_name.startswith(STATES_LOG_GROUPS))
-    ]
+    entries += [Entry(line.at_ms, "log", line.log_group_name, line.message.rstrip()) for line in lines]
     if file.copied_at_ms is not None:
         where = f"s3://{file.copied_bucket}/{file.copied_key}"
         title = "Copied to the destination" if file.is_copied_out else "Copied inside of the source bucket"

@@ -248,7 +248,7 @@ class _Edge:
             raise InvalidParameterValueError("Tenants and durable executions are not supported here.")
         match request.get("InvocationType", "RequestResponse"):
             case "RequestResponse":
-                return await self._invoke_now(name, payload, request)
+                return await self._invoke_now(name, payload, request, call.request_id)
             case "Event":
                 await self._lambda.database.write(lambda tx: self._lambda.invoke_async(tx, name, payload))
                 return {"StatusCode": 202, "Payload": b""}
@@ -261,10 +261,11 @@ class _Edge:
                     "constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]"
                 )
 
-    async def _invoke_now(self, name: str, payload: bytes, request: Request) -> Response:
+    async def _invoke_now(self, name: str, payload: bytes, request: Request, request_id: str) -> Response:
         want_tail = request.get("LogType") == "Tail"
+        context = _client_context(request.get("ClientContext"))
         result = await self._lambda.invoke(
-            name, payload, client_context=_client_context(request.get("ClientContext")), want_tail=want_tail
+            name, payload, client_context=context, want_tail=want_tail, request_id=request_id
         )
         response: Response = {"StatusCode": 200, "ExecutedVersion": "$LATEST", "Payload": result.payload}
         if result.function_error is not None:

@@ -8,7 +8,7 @@ Source: https://docs.aws.amazon.com/step-functions/latest/dg/welcome.html
 """
 
 from .executor import ExecutionChange, OnExecutionChanged
-from .integrations import PrincipalForRole
+from .integrations import PrincipalForRole, request_ids
 from .machines import Logging, Machine
 from .operations import operations
 from .schema import MIGRATIONS
@@ -23,4 +23,5 @@ __all__ = [
     "PrincipalForRole",
     "StepFunctions",
     "operations",
+    "request_ids",
 ]

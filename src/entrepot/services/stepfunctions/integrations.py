@@ -4,7 +4,7 @@ Owns the optimised integrations (lambda, dynamodb, events, states), functions' A
 `Operations` serves. Source: https://docs.aws.amazon.com/step-functions/latest/dg/integrate-services.html
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -123,7 +123,7 @@ class Integrations:
                 RUNTIME, f"The Parameters '{text}' could not be used to start the Task: [{problem}]"
             ) from problem
         principal = self._principal_for_role(scheduled.role_arn or state.role_arn, state.name[:64])
-        request_id = ids.derived_uuid(state.arn, str(state.redrive_count), str(scheduled.task_id))
+        request_id = _request_id(state.arn, state.redrive_count, scheduled.task_id)
         call = Call(principal, request_id, user_agent="states.amazonaws.com")
         return Prepared(resource, service, name, request, call, isinstance(operation, AsyncOperation))
 
@@ -167,6 +167,20 @@ class Integrations:
             return {**shown, **_metadata(prepared, "application/json"), "StatusCode": response.get("StatusCode", 200)}
         made = shapes.result(prepared.service.botocore, prepared.operation, response)
         return {**made, **_metadata(prepared, "application/x-amz-json-1.0")}
+
+
+def _request_id(arn: str, redrive_count: int, task_id: int) -> str:
+    return ids.derived_uuid(arn, str(redrive_count), str(task_id))
+
+
+def request_ids(execution_arn: str, history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the ids of all requests that an execution may have made, from the events of its history."""
+    types = [event["type"] for event in history]
+    tasks = sum(kind in ("TaskScheduled", "LambdaFunctionScheduled") for kind in types)
+    redrives = types.count("ExecutionRedriven")
+    return [
+        _request_id(execution_arn, redrive, task) for redrive in range(redrives + 1) for task in range(1, tasks + 1)
+    ]
 
 
 async def _collect(body: Any, prepared: Prepared) -> bytes:
