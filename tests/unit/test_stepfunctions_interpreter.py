@@ -309,4 +309,4 @@ def test_history_is_read_as_it_was_written(events: list[Any], first_id: int) -> 
         tail = history.append(tail, [event])
     assert history.read(tail, words, first_id) == made
     if tail:
-        assert history.read(history.fold(tail, words, first_id), words, first_id) == made
+        assert history.read(history.fold(tail, (), words, first_id), words, first_id) == made

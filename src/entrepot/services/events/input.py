@@ -3,9 +3,11 @@
 Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-transform-target-input.html
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from entrepot import clock
@@ -17,6 +19,9 @@ INPUT_LIMIT = 8192
 
 INPUT_PATHS_LIMIT = 100
 """Variables of one InputTransformer."""
+
+REMEMBERED = 1024
+"""Paths, and templates, that are remembered in their parsed form."""
 
 Step: TypeAlias = str | int
 
@@ -37,6 +42,7 @@ RESERVED = (
 )
 
 
+@functools.lru_cache(maxsize=REMEMBERED)
 def parse_path(text: str) -> tuple[Step, ...]:
     """Return the steps of a JSON path (`$.detail.items[0].name`); raise ValidationError."""
     if not text.startswith("$"):
@@ -79,7 +85,10 @@ def _walk(value: Any, steps: tuple[Step, ...]) -> Any:
 
 def compact(value: Any) -> str:
     """Return JSON text without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encoder.encode(value)
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def input_text(
@@ -113,28 +122,50 @@ def fill(template: str, values: Mapping[str, Any]) -> str:
     without its quotes. A path that leads nowhere gives an empty string. A template that is no JSON gives a JSON string.
     """
     parts: list[str] = []
-    inside = escaped = False
-    position = 0
-    while position < len(template):
-        character = template[position]
-        if character == "<" and not escaped:
-            found = _PLACEHOLDER.match(template, position)
-            if found is not None and found[1] in values:
-                value = values[found[1]]
-                parts.append(_in_quotes(value) if inside else compact("" if value is _Missing else value))
-                position = found.end()
-                continue
-        inside = inside != (character == '"' and not escaped)
-        escaped = inside and character == "\\" and not escaped
-        # AWS allows strings of a template to run over several lines.
-        parts.append("\\n" if inside and character == "\n" else character)
-        position += 1
+    for part in _parts(template, frozenset(values)):
+        if isinstance(part, str):
+            parts.append(part)
+            continue
+        value = values[part.name]
+        parts.append(_in_quotes(value) if part.inside else compact("" if value is _Missing else value))
     text = "".join(parts)
     try:
         json.loads(text)
     except (ValueError, RecursionError):
         return compact(text)
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    """A place in a template where a variable goes; `inside` of quotes or not."""
+
+    name: str
+    inside: bool
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _parts(template: str, names: frozenset[str]) -> tuple[str | _Variable, ...]:
+    """Return a template as literal text and the variables (those of `names`) between it."""
+    parts: list[str | _Variable] = []
+    literal: list[str] = []
+    inside = escaped = False
+    position = 0
+    while position < len(template):
+        character = template[position]
+        if character == "<" and not escaped:
+            found = _PLACEHOLDER.match(template, position)
+            if found is not None and found[1] in names:
+                parts += ["".join(literal), _Variable(found[1], inside)]
+                literal = []
+                position = found.end()
+                continue
+        inside = inside != (character == '"' and not escaped)
+        escaped = inside and character == "\\" and not escaped
+        # AWS allows strings of a template to run over several lines.
+        literal.append("\\n" if inside and character == "\n" else character)
+        position += 1
+    return (*parts, "".join(literal))
 
 
 def _in_quotes(value: Any) -> str:

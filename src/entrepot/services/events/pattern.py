@@ -204,7 +204,7 @@ def normalised(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises EventTooDeepError.
     """
-    if not _has_dotted_key(event.values(), 0) and not any("." in key for key in event):
+    if not _has_dotted_key(event.values(), 0) and "." not in "".join(event):
         return event
     plain = _nested(event)
     assert isinstance(plain, dict)
@@ -215,12 +215,13 @@ def _has_dotted_key(values: Iterable[Any], depth: int) -> bool:
     if depth > DEPTH_LIMIT:
         raise EventTooDeepError(f"The event nests deeper than {DEPTH_LIMIT} levels.")
     for value in values:
+        if isinstance(value, str):
+            continue
         if isinstance(value, dict):
-            for key in value:
-                if "." in key:
-                    # Go on below it all the same, for the sake of the depth.
-                    _has_dotted_key(value.values(), depth + 1)
-                    return True
+            if "." in "".join(value):
+                # Go on below it all the same, for the sake of the depth.
+                _has_dotted_key(value.values(), depth + 1)
+                return True
             if _has_dotted_key(value.values(), depth + 1):
                 return True
         elif isinstance(value, list) and _has_dotted_key(value, depth + 1):

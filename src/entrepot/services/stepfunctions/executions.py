@@ -187,19 +187,20 @@ def save(
 
     Raises ConflictError when somebody else wrote it since it was read.
     """
-    execution.tail = history.append(execution.tail, events) if events else execution.tail
-    ended = after.status != "RUNNING"
-    if execution.tail and (ended or len(execution.tail) > TAIL_LIMIT_BYTES):
-        folded = history.fold(execution.tail, words(execution.machine.definition), execution.first_event)
-        if ended:
-            execution.tail = folded
-        else:
+    if after.status != "RUNNING":
+        if events or execution.tail:
+            definition = words(execution.machine.definition)
+            execution.tail = history.fold(execution.tail, events, definition, execution.first_event)
+            if events:
+                execution.stopped_at_ms = events[-1].at_ms
+    elif events:
+        execution.tail = history.append(execution.tail, events)
+        if len(execution.tail) > TAIL_LIMIT_BYTES:
+            folded = history.fold(execution.tail, (), words(execution.machine.definition), execution.first_event)
             _set_aside(tx, execution, folded, after.last_event + 1)
     execution.state = after
     execution.status = after.status
     execution.redrive_count, execution.redriven_at_ms = after.redrive_count, after.redriven_at_ms
-    if ended and events:
-        execution.stopped_at_ms = events[-1].at_ms
     if execution.version == 0:
         _insert(tx, execution, due_at_ms)
     else:

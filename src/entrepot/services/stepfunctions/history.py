@@ -113,29 +113,34 @@ def dictionary(definition_text: str) -> bytes:
     return _COMMON_TEXT + definition_text.encode()[-16_384:]
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def append(tail: bytes, events: Sequence[Event]) -> bytes:
     """Return the plain text `tail` of a running execution with `events` added."""
-    added = json.dumps(
-        [(_NUMBERS[e.type], e.at_ms, e.previous_id, e.details) for e in events],
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )[1:-1].encode()
+    added = _encode([(_NUMBERS[e.type], e.at_ms, e.previous_id, e.details) for e in events])[1:-1].encode()
     return b"%s,%s" % (tail, added) if tail else added
 
 
-def fold(tail: bytes, words: bytes, first_id: int) -> bytes:
-    """Return the plain text `tail` as a small deflated record; `words` is the definition's `dictionary`."""
+def fold(tail: bytes, events: Sequence[Event], words: bytes, first_id: int) -> bytes:
+    """Return the plain text `tail` and the `events` after it as a small deflated record.
+
+    `words` is the definition's `dictionary`, `first_id` the id of the first event.
+    """
     data: dict[str, int] = {}
     folded: list[Any] = []
     before_ms = 0
-    for place, (number, at_ms, previous_id, details) in enumerate(json.loads(b"[%s]" % tail)):
+    entries = json.loads(b"[%s]" % tail) if tail else []
+    entries += [(_NUMBERS[e.type], e.at_ms, e.previous_id, dict(e.details)) for e in events]
+    for place, (number, at_ms, previous_id, details) in enumerate(entries):
         for member in _DATA:
             if _SEPARATOR not in details.get(member, _SEPARATOR):
                 details[member] = data.setdefault(details[member], len(data))
         # The previous event is nearly always the one before: 0 stands for it.
         folded.append([number, at_ms - before_ms, first_id + place - previous_id - 1, details])
         before_ms = at_ms
-    texts = _SEPARATOR.join([json.dumps(folded, separators=(",", ":")), *data])
+    texts = _SEPARATOR.join([_encode_ascii(folded), *data])
     deflate = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=words)
     return _FOLDED + deflate.compress(texts.encode()) + deflate.flush()
 
@@ -200,7 +205,7 @@ def log_message(event: Event, execution_arn: str, redrive_count: int, *, include
         "execution_arn": execution_arn,
         "redrive_count": str(redrive_count),
     }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+    return _encode(line)
 
 
 _FATAL = frozenset({"ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut"})

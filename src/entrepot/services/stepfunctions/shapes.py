@@ -143,6 +143,7 @@ def _shown_value(shape: Any, value: Any) -> Json:
     return value
 
 
+@functools.lru_cache(maxsize=4_096)
 def _shown(name: str) -> str:
     """Return a member's name as a definition writes it: SSEKMSKeyId is SsekmsKeyId, stateMachineArn StateMachineArn."""
     acronym = _ACRONYM.match(name)
