@@ -63,12 +63,11 @@ class Stack:
         """Start `entrepot up` on free ports and wait for its ready line."""
         assert self.process is None
         self.log = (self.folder.parent / f"{self.folder.name}.server.log").open("ab")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ENTREPOT_", "AWS_"))}
         self.process = subprocess.Popen(
             [*ENTREPOT, "up", str(self.folder), "--sftp-port", "0", "--api-port", "0", "--console-port", "0"],
             stdout=subprocess.PIPE,
             stderr=self.log,
-            env={**clean, **self.environment, **environment},
+            env={**self._environment(), **environment},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline().decode()
@@ -81,6 +80,11 @@ class Stack:
         self.sftp_port = int(words["sftp"].rpartition(":")[2])
         self.api = words["api"]
         return self
+
+    def _environment(self) -> dict[str, str]:
+        """Return this process's environment without what steers Entrepot and AWS's tools, and with the stack's own."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ENTREPOT_", "AWS_"))}
+        return {**clean, **self.environment}
 
     def stop(self, deadline_s: float = 30.0) -> int:
         """End the server with SIGTERM; return its exit code."""
@@ -119,7 +123,11 @@ class Stack:
     def entrepot(self, *arguments: str, expect: int = 0) -> str:
         """Run a command of the CLI for this stack; return what it printed."""
         run = subprocess.run(
-            [*ENTREPOT, *arguments, "-C", str(self.folder)], capture_output=True, text=True, timeout=60
+            [*ENTREPOT, *arguments, "-C", str(self.folder)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self._environment(),
         )
         assert run.returncode == expect, f"exit code {run.returncode}\n{run.stdout}\n{run.stderr}"
         return run.stdout if expect == 0 else run.stdout + run.stderr

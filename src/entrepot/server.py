@@ -164,6 +164,7 @@ def sftp_settings(folder: StackFolder, settings: Settings) -> SFTPSettings:
             line = line_of(text, ["sftp", "host_keys"])
             raise SettingsError(f"{folder.stack_file.name}:{line}: the host key {key} does not exist")
     values = {
+        "drain_timeout_s": settings.server.drain_timeout_s,
         **settings.sftp,
         "host": settings.server.host,
         "port": settings.server.sftp_port,

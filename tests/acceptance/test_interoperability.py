@@ -16,7 +16,9 @@ from tests.running import Stack
 
 PAGE = Path(__file__).parents[2] / "docs" / "interoperability.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
-WRITE_DOCS = bool(os.environ.pop("ENTREPOT_WRITE_DOCS", ""))  # Entrepot itself refuses ENTREPOT_* that it does not know.
+WRITE_DOCS = bool(
+    os.environ.pop("ENTREPOT_WRITE_DOCS", "")
+)  # Entrepot itself refuses ENTREPOT_* that it does not know.
 STRANGE_NAME = "Größe und Maß, año 2026.txt"
 
 

@@ -211,14 +211,14 @@ class Login(asyncssh.SSHServer):
         )
         session.log_connected()
         recorded = session.site.database.write(lambda tx: session_rows.open_session(tx, start))
-        self.gate.run(self._record(recorded), "sftp-session-open")
+        self.gate.run(self._record(recorded, start.session_id), "sftp-session-open")
 
-    async def _record(self, write: Any) -> None:
-        """The login does not wait for its row; if the row fails, the session goes on."""
+    async def _record(self, write: Any, session_id: str) -> None:
+        """Wait for a session's row, which the session itself does not; if it fails, the session goes on."""
         try:
             await write
-        except StorageError:
-            logger.exception("A session could not be recorded")
+        except StorageError as error:
+            logger.error("The row of session %s could not be written: %s", session_id, error)
 
     def session_requested(self) -> Any:
         """Open one more SFTP channel."""
@@ -261,7 +261,8 @@ class Login(asyncssh.SSHServer):
         totals = session.totals()
         session.log("DISCONNECTED", bytes_in=totals.bytes_in, bytes_out=totals.bytes_out, message=reason)
         await self._record(
-            session.site.database.write(lambda tx: session_rows.close_session(tx, session.session_id, reason, totals))
+            session.site.database.write(lambda tx: session_rows.close_session(tx, session.session_id, reason, totals)),
+            session.session_id,
         )
 
     # ── what the server calls ────────────────────────────────────────────────────────────────────────────────────
