@@ -39,6 +39,17 @@ def scaffold(folder: Path) -> None:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-")[:64] or "entrepot"
     _write_template(files("entrepot.cli") / "template", folder, name)
     _write_keys(StackFolder(folder))
+    for path in (*folder.rglob("*"), folder, folder.absolute().parent):
+        _force_out(path)
+
+
+def _force_out(path: Path) -> None:
+    """Make a file or folder durable: what a server acknowledges later is of no use without the stack's secret and keys."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_template(source: Traversable, target: Path, name: str) -> None:
