@@ -7,31 +7,48 @@ from pathlib import Path
 
 from tests.crash.rounds import Rounds
 
+REPORT_EVERY = 10
+"""Rounds for which one line is printed."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--verbose", action="store_true", help="a line for every round")
+    parser.add_argument("--keep", type=Path, help="a new folder for the stack, which stays")
     arguments = parser.parse_args()
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="entrepot-crash-") as folder:
-        rounds = Rounds(Path(folder) / "stack", arguments.seed, lambda line: print(line, flush=True))
-        try:
-            rounds.run(arguments.rounds)
-        except BaseException:
-            print(rounds.stack.server_log()[-5000:])
-            if rounds.stack.process is not None:
-                rounds.stack.kill()
-            raise
-        book = rounds.book
-        print(
-            f"\n{arguments.rounds} rounds (seed {arguments.seed}) in {time.monotonic() - began:.0f} s: "
-            f"{len(book.sent)} files sent, {len(book.acknowledged)} acknowledged.\n"
-            "0 acknowledged files lost, 0 partial files delivered, 0 duplicate executions or deliveries, "
-            "0 stuck executions."
-        )
-        for point, count in sorted(rounds.deaths.items()):
-            print(f"  {count:4} × {point}")
+        run(arguments.keep or Path(folder) / "stack", arguments.seed, arguments.rounds, verbose=arguments.verbose)
+
+
+def run(folder: Path, seed: int, count: int, *, verbose: bool) -> None:
+    """Run the rounds, and print what they found; raise AssertionError on the first broken promise."""
+    began_s = time.monotonic()
+
+    def report(line: str) -> None:
+        if verbose or rounds.number % REPORT_EVERY == 0:
+            print(line, flush=True)
+
+    rounds = Rounds(folder, seed, report)
+    try:
+        rounds.run(count)
+    except BaseException:
+        print(f"seed {seed}, round {rounds.number}; the server's log ends:\n{rounds.stack.server_log()[-5000:]}")
+        raise
+    finally:
+        if rounds.stack.process is not None:
+            rounds.stack.kill()
+    sent, acknowledged = rounds.book.count()
+    took_s = time.monotonic() - began_s
+    print(
+        f"\n{count} rounds (seed {seed}) in {took_s:.0f} s ({took_s / count:.1f} s a round), {rounds.proofs} reconciliations: "
+        f"{sent} uploads begun, {acknowledged} acknowledged, {len(rounds.book.redriven_s)} files redriven.\n"
+        "0 acknowledged files lost, 0 partial files delivered, 0 duplicate executions or deliveries, "
+        "0 stuck executions.\nDeaths:"
+    )
+    for point, deaths in sorted(rounds.deaths.items()):
+        print(f"  {deaths:4} × {point}")
 
 
 if __name__ == "__main__":

@@ -6,21 +6,27 @@ the disk held when the power went. Needs root, loop devices and xfsprogs.
 """
 
 import argparse
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
+from tests.crash.clients import Api
 from tests.crash.rounds import Rounds
 from tests.running import wait_for
 
-DISK_BYTES = 400 << 20
-HOST_BYTES = 2 << 30
+DISK_BYTES = 1 << 30
+HOST_BYTES = 4 << 30
 """Sizes of the two images; both are sparse files."""
+
+FUNCTION_PROBABILITY = 0.3
+
+WRITTEN_HERE = ("rules/copy.json", "workflows/copy.asl.json", "policies/everything.json", "stack.toml")
+"""What the rounds add to a new stack; everything else was made durable by `init`."""
 
 
 def possible() -> str:
@@ -64,38 +70,31 @@ class PowerCuts(Rounds):
     def __init__(self, disk: Disk, seed: int) -> None:
         self.disk = disk
         super().__init__(disk.mount_point / "stack", seed, lambda line: print(line, flush=True))
+        for path in (self.stack.folder / name for name in WRITTEN_HERE):
+            with path.open("rb") as file:  # What `init` wrote is durable, what the rounds added must be made so.
+                os.fsync(file.fileno())
 
-    def one_round(self) -> None:
-        self._cut_at_s = self.random.uniform(0.3, 1.5)
-        super().one_round()
-
-    def _next_point(self) -> str:
-        return ""
-
-    async def _uploads(self, duration_s: float) -> None:
-        """Upload, and at the moment of the cut copy the image; only what was acknowledged before counts."""
-        taken = threading.Thread(target=self._copy_image)
-        taken.start()
-        try:
-            await super()._uploads(self._cut_at_s + 1.0)
-        finally:
-            taken.join()
-
-    def _copy_image(self) -> None:
-        time.sleep(self._cut_at_s)
-        # Acknowledged before the copy: these must be on the disk. What comes while cp starts may be on it or not.
-        self._at_cut = set(self.book.acknowledged)
-        subprocess.run(
-            ["cp", "--reflink=always", str(self.disk.image), f"{self.disk.image}.cut"],
-            check=True,
-        )
-
-    def _die(self) -> None:
-        super()._die()
-        self.book.acknowledged = self._at_cut
+    def one_round(self) -> str:
+        self.stack.start()
+        api = Api(self.stack)
+        assert self._reconcile(api), "the server died by itself"
+        asyncio.run(self._upload_until_death(api, with_function=self.random.random() < FUNCTION_PROBABILITY))
+        self._bury()
         self.disk.unmount()
         Path(f"{self.disk.image}.cut").replace(self.disk.image)
         self.disk.mount()
+        return "of a power cut"
+
+    def _kill(self) -> None:
+        """Copy the image, then kill; of what was acknowledged, only what was before the copy must be on the disk."""
+        cut_s = time.monotonic()
+        subprocess.run(["cp", "--reflink=always", str(self.disk.image), f"{self.disk.image}.cut"], check=True)
+        super()._kill()
+        self._cut_s = cut_s
+
+    async def _upload_until_death(self, api: Api, *, with_function: bool) -> None:
+        await super()._upload_until_death(api, with_function=with_function)
+        self.book.forget_since(self._cut_s)
 
 
 def main() -> int:
@@ -129,9 +128,9 @@ def run(folder: Path, rounds: int, seed: int) -> PowerCuts:
         finally:
             if cuts.stack.process is not None:
                 cuts.stack.kill()
-        book = cuts.book
+        sent, acknowledged = cuts.book.count()
         print(
-            f"{rounds} power cuts (seed {seed}): {len(book.sent)} files sent, {len(book.acknowledged)} acknowledged, none lost."
+            f"{rounds} power cuts (seed {seed}): {sent} uploads begun, {acknowledged} acknowledged before the cut, none lost."
         )
         return cuts
     finally:

@@ -16,5 +16,7 @@ def test_no_promise_breaks_when_the_server_is_killed(tmp_path: Path) -> None:
     finally:
         if rounds.stack.process is not None:
             rounds.stack.kill()
+    sent, acknowledged = rounds.book.count()
     assert len(lines) == 8
-    assert len(rounds.book.acknowledged) > 8, "the rounds uploaded next to nothing"
+    assert rounds.proofs > 2, "next to no life was reconciled"
+    assert acknowledged > 20, f"the rounds uploaded next to nothing: {acknowledged} of {sent}"

@@ -13,4 +13,4 @@ def test_what_was_acknowledged_survives_a_power_cut(tmp_path: Path) -> None:
     if reason := power_cut.possible():
         pytest.skip(reason)
     cuts = power_cut.run(tmp_path, rounds=2, seed=7)
-    assert cuts.book.acknowledged
+    assert cuts.book.count()[1] > 10, "next to nothing was uploaded"
