@@ -101,6 +101,7 @@ class Composition:
             self.account,
             self.operations,
             principal_for_role=self.iam.principal_for_role,
+            assume_role=self.iam.assumed_principal,
             write_log=self.write_log,
             on_execution_changed=self.files.execution_changed,
         )
@@ -123,7 +124,7 @@ class Composition:
             ("iam", iam.operations(self.iam)),
             ("lambda", lambda_.operations(self.lambda_)),
             ("logs", logs.operations(self.logs)),
-            ("s3", s3.operations(self.s3)),
+            ("s3", s3.operations(self.s3, self.operations.require)),
             ("stepfunctions", stepfunctions.operations(self.stepfunctions)),
             ("sts", sts.operations(self._sts())),
             ("transfer", transfer.operations(self.transfer)),

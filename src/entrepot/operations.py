@@ -71,6 +71,8 @@ class Decision:
 
 Authorize: TypeAlias = Callable[[Principal, Permission], Decision]
 Permissions: TypeAlias = Callable[[Request], Iterable[Permission]]
+Require: TypeAlias = Callable[[Permission, Call], None]
+"""Raises AccessDeniedError unless IAM allows one thing to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +134,18 @@ class Operations:
     def authorize(self, operation: Operation, request: Request, call: Call) -> None:
         """Raise AccessDeniedError unless IAM allows everything that the operation needs."""
         for permission in operation.permissions(request):
-            context = {"aws:SourceIp": call.source_ip, **permission.context}
-            decision = self._authorize(call.principal, Permission(permission.action, permission.resource, context))
-            if not decision.allowed:
-                because = "" if decision.reason.startswith("with ") else "because "
-                raise AccessDeniedError(
-                    f"User: {call.principal.arn} is not authorized to perform: {permission.action} "
-                    f"on resource: {permission.resource} {because}{decision.reason}"
-                )
+            self.require(permission, call)
+
+    def require(self, permission: Permission, call: Call) -> None:
+        """Raise AccessDeniedError unless IAM allows one thing; for operations that AWS decides part by part."""
+        context = {"aws:SourceIp": call.source_ip, **permission.context}
+        decision = self._authorize(call.principal, Permission(permission.action, permission.resource, context))
+        if not decision.allowed:
+            because = "" if decision.reason.startswith("with ") else "because "
+            raise AccessDeniedError(
+                f"User: {call.principal.arn} is not authorized to perform: {permission.action} "
+                f"on resource: {permission.resource} {because}{decision.reason}"
+            )
 
     async def perform(self, service: str, name: str, request: Request, call: Call) -> Response:
         """Authorise and run one operation to its end; raise AwsError as AWS would."""

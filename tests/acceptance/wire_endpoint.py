@@ -89,7 +89,7 @@ class RunningEndpoint:
                 on_object_created=lambda tx, created, call: None,
                 on_object_deleted=lambda tx, deleted, call: None,
             )
-            operations.add("s3", s3.operations(store))
+            operations.add("s3", s3.operations(store, operations.require))
         self.endpoint = Endpoint(operations, self._find, Account(), on_request=self.records.append)
         await self.endpoint.start("127.0.0.1", 0)
         self.url = self.endpoint.url

@@ -12,7 +12,7 @@ from typing import Any
 from entrepot import arns, ids
 from entrepot.database import Migration, Reader, Transaction
 from entrepot.database.sqlite import SQLiteDatabase
-from entrepot.errors import AwsError
+from entrepot.errors import AccessDeniedError, AwsError
 from entrepot.loglines import LogLine
 from entrepot.operations import (
     AsyncOperation,
@@ -135,6 +135,7 @@ class Site:
             ACCOUNT,
             self.operations,
             principal_for_role=lambda arn, session: Principal(f"{arn}/{session}", "role", session, role_arn=arn),
+            assume_role=self._assume_role,
             write_log=lambda group, stream, line: self.lines.append((group, stream, line)),
             on_execution_changed=self._changed,
         )
@@ -144,6 +145,11 @@ class Site:
 
     def _authorize(self, principal: Principal, permission: Permission) -> Decision:
         return Decision(permission.action not in self.denied, "test", "no identity-based policy allows it")
+
+    def _assume_role(self, caller: Principal, role_arn: str, session_name: str) -> Principal:
+        if "sts:AssumeRole" in self.denied:
+            raise AccessDeniedError(f"{caller.arn} may not assume {role_arn}")
+        return Principal(f"{role_arn}/{session_name}", "role", session_name, role_arn=role_arn)
 
     def _changed(self, tx: Transaction, change: ExecutionChange) -> None:
         tx.execute("INSERT INTO change (execution_arn, status) VALUES (?, ?)", (change.execution_arn, change.status))

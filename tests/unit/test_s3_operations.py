@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 async def site(tmp_path: Path) -> AsyncIterator[tuple[S3, Perform]]:
     async with opened(tmp_path) as (s3, _):
         gate = Operations(s3.database, lambda principal, permission: Decision(True, "", ""))
-        gate.add("s3", operations(s3))
+        gate.add("s3", operations(s3, gate.require))
 
         async def perform(name: str, **request: Any) -> Any:
             return await gate.perform("s3", name, {"Bucket": "bucket", **request}, CALL)

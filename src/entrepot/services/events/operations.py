@@ -63,13 +63,13 @@ def operations(events: Events) -> list[Operation]:
         return WriteOperation(name, permissions, lambda tx, request, call: run(events, tx, request, call))
 
     return [
-        write("PutRule", on_rule("PutRule"), put_rule),
+        write("PutRule", _on_put_rule(events), put_rule),
         write("DeleteRule", on_rule("DeleteRule"), delete_rule),
         read("DescribeRule", on_rule("DescribeRule"), describe_rule),
         read("ListRules", on_any("ListRules"), list_rules),
         write("EnableRule", on_rule("EnableRule"), enable_rule),
         write("DisableRule", on_rule("DisableRule"), disable_rule),
-        write("PutTargets", on_rule("PutTargets"), put_targets),
+        write("PutTargets", _on_put_targets(events), put_targets),
         write("RemoveTargets", on_rule("RemoveTargets"), remove_targets),
         read("ListTargetsByRule", on_rule("ListTargetsByRule"), list_targets_by_rule),
         read("ListRuleNamesByTarget", on_any("ListRuleNamesByTarget"), list_rule_names_by_target),
@@ -98,6 +98,31 @@ def _on_rule(events: Events) -> Callable[[str], Permissions]:
         return of
 
     return permissions
+
+
+def _pass_role(role_arn: str) -> Permission:
+    return Permission("iam:PassRole", role_arn, {"iam:PassedToService": "events.amazonaws.com"})
+
+
+def _on_put_rule(events: Events) -> Permissions:
+    on_rule = _on_rule(events)("PutRule")
+    return lambda request: [*on_rule(request), *([_pass_role(request["RoleArn"])] if request.get("RoleArn") else [])]
+
+
+def _on_put_targets(events: Events) -> Permissions:
+    """A rule acts later, as the target's role or as the service: whoever sets it up must be allowed that much himself."""
+    on_rule = _on_rule(events)("PutTargets")
+
+    def of(request: Request) -> list[Permission]:
+        needed = list(on_rule(request))
+        for target in request.get("Targets") or ():
+            if target.get("RoleArn"):
+                needed.append(_pass_role(target["RoleArn"]))
+            else:
+                needed += destinations.permissions(str(target.get("Arn", "")))
+        return needed
+
+    return of
 
 
 def _bus_arn(events: Events, bus_name: str) -> str:

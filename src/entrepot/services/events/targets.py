@@ -1,11 +1,12 @@
 """What a target's ARN stands for: the operation that delivers to it, and that operation's request."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from entrepot import arns, ids
 from entrepot.arns import Arn
+from entrepot.operations import Permission
 from entrepot.services.events.errors import ValidationError
 from entrepot.services.events.rules import Target
 
@@ -32,6 +33,25 @@ def _is_log_group(arn: Arn) -> bool:
 def log_group_name(arn: Arn) -> str:
     """Return the name in a log group's ARN."""
     return arn.resource.removeprefix("log-group:").removesuffix(":*")
+
+
+def permissions(target_arn: str) -> list[Permission]:
+    """Return what a delivery to a target without a role does in the service's name.
+
+    In AWS the resource's own policy says which rules may do so (lambda:AddPermission); here who puts the target must be
+    allowed the same. Nothing for an ARN that `check` refuses anyway.
+    """
+    try:
+        arn = arns.parse(target_arn)
+    except ValueError:
+        return []
+    if arn.service == "lambda":
+        function = ":".join(arn.resource.split(":")[:2])
+        return [Permission("lambda:InvokeFunction", str(replace(arn, resource=function)))]
+    if _is_log_group(arn):
+        stream = str(replace(arn, resource=f"log-group:{log_group_name(arn)}:log-stream:*"))
+        return [Permission(f"logs:{action}", stream) for action in ("CreateLogStream", "PutLogEvents")]
+    return []
 
 
 def check(target: Target) -> None:

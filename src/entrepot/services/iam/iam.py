@@ -232,9 +232,27 @@ class IAM:
             raise ValidationError("The requested DurationSeconds exceeds the MaxSessionDuration set for this role.")
         return self.issue_credentials(role_arn, session_name, duration_s=duration_s, session_policy=session_policy)
 
+    def assumed_principal(self, caller: Principal, role_arn: str, session_name: str) -> Principal:
+        """Return who acts in a session of another role that the caller takes on (a task's Credentials).
+
+        Raises AccessDenied unless the caller may assume the role and the role's trust policy names the caller.
+        """
+        allowed = self.authorize(caller, Permission("sts:AssumeRole", role_arn)).allowed
+        compiled = self._roles.get(role_arn)
+        if not allowed or compiled is None or not compiled.trust.trusts(caller):
+            raise AccessDeniedError(
+                f"User: {caller.arn} is not authorized to perform: sts:AssumeRole on resource: {role_arn}"
+            )
+        return role_principal(role_arn, session_name)
+
     def principal_for_role(self, role_arn: str, session_name: str) -> Principal:
         """Return who acts in a session of a role: a state machine's execution, a function."""
         return role_principal(role_arn, session_name)
+
+    def arn_of_role(self, role_name: str) -> str:
+        """Return a role's ARN, which has its path; for a role that does not exist, the ARN without one."""
+        found = (compiled.role for compiled in list(self._roles.values()))
+        return next((r.arn for r in found if r.role_name == role_name), self.account.iam_arn(f"role/{role_name}"))
 
     def role_id(self, role_arn: str) -> str | None:
         """Return a role's unique id (`AROA…`), or None when there is no such role."""

@@ -39,10 +39,20 @@ def operations(iam: IAM) -> list[Operation]:
     return [*_role_operations(iam), *_inline_operations(iam), *_managed_operations(iam), *_simulations(iam)]
 
 
-def _on_role(iam: IAM, action: str) -> Permissions:
+def _on_new_role(iam: IAM) -> Permissions:
     def permissions(request: Request) -> Iterable[Permission]:
         resource = roles.role_arn(iam.account, str(request.get("RoleName", "*")), str(request.get("Path", "/")))
-        return [Permission(f"iam:{action}", resource)]
+        return [Permission("iam:CreateRole", resource)]
+
+    return permissions
+
+
+def _on_role(iam: IAM, action: str) -> Permissions:
+    """What an action on a role needs: on its ARN with the path that it has, whatever the request says."""
+
+    def permissions(request: Request) -> Iterable[Permission]:
+        context = {"iam:PolicyARN": str(request["PolicyArn"])} if "PolicyArn" in request else {}
+        return [Permission(f"iam:{action}", iam.arn_of_role(str(request.get("RoleName", "*"))), context)]
 
     return permissions
 
@@ -126,7 +136,7 @@ def _role_operations(iam: IAM) -> list[Operation]:
         return {}
 
     return [
-        WriteOperation("CreateRole", _on_role(iam, "CreateRole"), create_role),
+        WriteOperation("CreateRole", _on_new_role(iam), create_role),
         ReadOperation("GetRole", _on_role(iam, "GetRole"), get_role),
         ReadOperation("ListRoles", _on_all("ListRoles", account.iam_arn("role/")), list_roles),
         WriteOperation("UpdateAssumeRolePolicy", _on_role(iam, "UpdateAssumeRolePolicy"), update_assume_role_policy),
@@ -231,7 +241,10 @@ def _managed_operations(iam: IAM) -> list[Operation]:
         shapes = [{"PolicyName": name, "PolicyArn": arn} for name, arn, _ in attached]
         return {"AttachedPolicies": shapes, "IsTruncated": False}
 
-    new_policy = _on_all("CreatePolicy", account.iam_arn("policy/*"))
+    def new_policy(request: Request) -> Iterable[Permission]:
+        name = f"policy{request.get('Path', '/')}{request.get('PolicyName', '*')}"
+        return [Permission("iam:CreatePolicy", account.iam_arn(name))]
+
     return [
         WriteOperation("CreatePolicy", new_policy, create_policy),
         ReadOperation("GetPolicy", _on_policy("GetPolicy"), get_policy),

@@ -61,12 +61,14 @@ def operations(lambda_: Lambda) -> list[Operation]:
     edge = _Edge(lambda_)
     on = edge.on_function
     return [
-        AsyncOperation("CreateFunction", on("CreateFunction"), edge.create_function),
+        AsyncOperation("CreateFunction", edge.on_role("CreateFunction"), edge.create_function),
         ReadOperation("GetFunction", on("GetFunction"), edge.get_function),
         ReadOperation("GetFunctionConfiguration", on("GetFunctionConfiguration"), edge.get_function_configuration),
         AsyncOperation("UpdateFunctionCode", on("UpdateFunctionCode"), edge.update_function_code),
         WriteOperation(
-            "UpdateFunctionConfiguration", on("UpdateFunctionConfiguration"), edge.update_function_configuration
+            "UpdateFunctionConfiguration",
+            edge.on_role("UpdateFunctionConfiguration"),
+            edge.update_function_configuration,
         ),
         WriteOperation("DeleteFunction", on("DeleteFunction"), edge.delete_function),
         ReadOperation("ListFunctions", edge.on_all("ListFunctions"), edge.list_functions),
@@ -89,6 +91,17 @@ class _Edge:
 
         def permissions(request: Request) -> Iterable[Permission]:
             yield Permission(f"lambda:{action}", function_arn(self._account, self._name(request)))
+
+        return permissions
+
+    def on_role(self, action: str) -> Permissions:
+        """Return what an action needs that may give a function a role: also to pass that role."""
+        on_function = self.on_function(action)
+
+        def permissions(request: Request) -> Iterable[Permission]:
+            yield from on_function(request)
+            if request.get("Role"):
+                yield Permission("iam:PassRole", request["Role"], {"iam:PassedToService": "lambda.amazonaws.com"})
 
         return permissions
 

@@ -18,12 +18,15 @@ from . import shapes
 from .happenings import ScheduledTask
 from .interpreter import DATA_LIMIT_BYTES
 from .language.definition import Integration, Resource
-from .language.evaluation import RUNTIME, Json
+from .language.evaluation import RUNTIME, TASK_FAILED, Json
 from .language.json_text import InvalidJson, dumps, loads
 from .state import ExecutionState
 
 PrincipalForRole: TypeAlias = Callable[[str, str], Principal]
 """`principal_for_role(role_arn, session_name)`: who acts in a session of a role."""
+
+AssumeRole: TypeAlias = Callable[[Principal, str, str], Principal]
+"""`assume_role(caller, role_arn, session_name)`: who acts when the caller takes on another role; raises AwsError."""
 
 RESULT_LIMIT_BYTES = 16 * DATA_LIMIT_BYTES
 """A streamed result is read up to here; it fails with States.DataLimitExceeded long before."""
@@ -90,10 +93,17 @@ class Prepared:
 class Integrations:
     """Runs tasks through the gate, as the role of their state machine."""
 
-    def __init__(self, operations: Operations, account: Account, principal_for_role: PrincipalForRole) -> None:
+    def __init__(
+        self,
+        operations: Operations,
+        account: Account,
+        principal_for_role: PrincipalForRole,
+        assume_role: AssumeRole,
+    ) -> None:
         self._operations = operations
         self._account = account
         self._principal_for_role = principal_for_role
+        self._assume_role = assume_role
 
     def find(self, resource: Resource) -> tuple[_Service, str, Operation] | None:
         """Return (service, operation name, operation) of a resource, or None when it is not served."""
@@ -122,10 +132,24 @@ class Integrations:
             raise TaskError(
                 RUNTIME, f"The Parameters '{text}' could not be used to start the Task: [{problem}]"
             ) from problem
-        principal = self._principal_for_role(scheduled.role_arn or state.role_arn, state.name[:64])
+        principal = self._principal(scheduled, state)
         request_id = _request_id(state.arn, state.redrive_count, scheduled.task_id)
         call = Call(principal, request_id, user_agent="states.amazonaws.com")
         return Prepared(resource, service, name, request, call, isinstance(operation, AsyncOperation))
+
+    def _principal(self, scheduled: ScheduledTask, state: ExecutionState) -> Principal:
+        """Return who runs a task: the state machine's role, or one that its Credentials name and it may assume."""
+        session_name = state.name[:64]
+        principal = self._principal_for_role(state.role_arn, session_name)
+        if scheduled.role_arn is None or scheduled.role_arn == state.role_arn:
+            return principal
+        try:
+            return self._assume_role(principal, scheduled.role_arn, session_name)
+        except AwsError as error:
+            raise TaskError(
+                TASK_FAILED,
+                f"The role {state.role_arn} is not authorized to assume the task state's role, {scheduled.role_arn}.",
+            ) from error
 
     def _request(self, resource: Resource, service: _Service, name: str, parameters: Json) -> dict[str, Any]:
         if resource.integration is Integration.FUNCTION_ARN:

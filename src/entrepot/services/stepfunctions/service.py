@@ -24,7 +24,7 @@ from .executions import Execution
 from .executor import Executor, OnExecutionChanged
 from .happenings import Redriven, Stopped
 from .history import HISTORY_LIMIT_EVENTS
-from .integrations import Integrations, PrincipalForRole
+from .integrations import AssumeRole, Integrations, PrincipalForRole
 from .interpreter import DATA_LIMIT_BYTES
 from .language.definition import Integration
 from .language.json_text import InvalidJson, dumps, loads
@@ -51,12 +51,13 @@ class StepFunctions:
         operations: Operations,
         *,
         principal_for_role: PrincipalForRole,
+        assume_role: AssumeRole,
         write_log: WriteLog,
         on_execution_changed: OnExecutionChanged,
     ) -> None:
         self.database = database
         self.account = account
-        self._integrations = Integrations(operations, account, principal_for_role)
+        self._integrations = Integrations(operations, account, principal_for_role, assume_role)
         self._executor = Executor(database, account, self._integrations, write_log, on_execution_changed)
 
     async def start(self) -> None:

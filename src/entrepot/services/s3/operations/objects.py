@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from entrepot import clock
 from entrepot.database import Reader, Transaction
-from entrepot.errors import AwsError
+from entrepot.errors import AccessDeniedError, AwsError
 from entrepot.operations import (
     AsyncOperation,
     Call,
@@ -13,6 +13,7 @@ from entrepot.operations import (
     Permission,
     ReadOperation,
     Request,
+    Require,
     Response,
     WriteOperation,
 )
@@ -71,9 +72,9 @@ _READ_MEMBERS = (
 _OVERRIDES = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Expires")
 
 
-def operations(service: S3) -> list[Operation]:
-    """Return the operations on objects."""
-    return [*_writing(service), *_reading(service), *_deleting(service)]
+def operations(service: S3, require: Require) -> list[Operation]:
+    """Return the operations on objects; `require` decides about each key of DeleteObjects."""
+    return [*_writing(service), *_reading(service), *_deleting(service, require)]
 
 
 # ── put and copy ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -288,7 +289,7 @@ def _body(service: S3, version: ObjectVersion, offset: int, length: int) -> Asyn
 # ── delete ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _deleting(service: S3) -> list[Operation]:
+def _deleting(service: S3, require: Require) -> list[Operation]:
     account = service.account
 
     def delete_object(tx: Transaction, request: Request, call: Call) -> Response:
@@ -313,7 +314,13 @@ def _deleting(service: S3) -> list[Operation]:
             try:
                 if any(one.get(name) is not None for name in ("ETag", "LastModifiedTime", "Size")):
                     raise NotImplementedHereError("Conditional deletion is not implemented in DeleteObjects.")
-                done = _delete(service, tx, bucket, required(one, "Key"), one.get("VersionId"), call)
+                key, version_id = required(one, "Key"), one.get("VersionId")
+                action = "s3:DeleteObject" if version_id is None else "s3:DeleteObjectVersion"
+                require(Permission(action, account.s3_arn(bucket, key)), call)
+                done = _delete(service, tx, bucket, key, version_id, call)
+            except AccessDeniedError as error:
+                errors.append({**entry, "Code": "AccessDenied", "Message": error.message})
+                continue
             except AwsError as error:
                 errors.append({**entry, "Code": error.code, "Message": error.message})
                 continue
@@ -325,17 +332,12 @@ def _deleting(service: S3) -> list[Operation]:
         response: Response = {} if document.get("Quiet") else {"Deleted": deleted}
         return {**response, "Errors": errors} if errors else response
 
-    def delete_objects_permissions(request: Request) -> Iterable[Permission]:
-        bucket = str(request.get("Bucket", ""))
-        for one in (request.get("Delete") or {}).get("Objects") or []:
-            action = "s3:DeleteObject" if one.get("VersionId") is None else "s3:DeleteObjectVersion"
-            yield Permission(action, account.s3_arn(bucket, str(one.get("Key", ""))))
-
     return [
         WriteOperation(
             "DeleteObject", object_permission(account, "s3:DeleteObject", "s3:DeleteObjectVersion"), delete_object
         ),
-        WriteOperation("DeleteObjects", delete_objects_permissions, delete_objects),
+        # AWS decides about each key by itself, and so does `delete_objects`.
+        WriteOperation("DeleteObjects", lambda request: (), delete_objects),
     ]
 
 
