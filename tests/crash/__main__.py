@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.crash.rounds import Rounds
+from tests.crash.rounds import POINTS, RANDOM, STARTING, Rounds
 
 REPORT_EVERY = 10
 """Rounds for which one line is printed."""
@@ -47,8 +47,8 @@ def run(folder: Path, seed: int, count: int, *, verbose: bool) -> None:
         "0 acknowledged files lost, 0 partial files delivered, 0 duplicate executions or deliveries, "
         "0 stuck executions.\nDeaths:"
     )
-    for point, deaths in sorted(rounds.deaths.items()):
-        print(f"  {deaths:4} × {point}")
+    for point in (RANDOM, STARTING, *POINTS):
+        print(f"  {rounds.deaths[point]:4} × {point}")
 
 
 if __name__ == "__main__":

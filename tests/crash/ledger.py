@@ -1,10 +1,14 @@
 """The last proof, in the stopped store: every place of every round, and the store itself."""
 
+import asyncio
 import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from entrepot.blobs.local import LocalBlobStore
+from entrepot.database.sqlite import SQLiteDatabase
+from entrepot.services.s3.collect import Collector
 from tests.crash.book import Book, Place
 from tests.crash.pipelines import COPY_DESTINATION, COPY_SOURCE, DESTINATIONS, TEMPORARY_SUFFIX
 from tests.running import Stack
@@ -23,10 +27,10 @@ def check(stack: Stack, book: Book) -> None:
         assert ledger.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "the ledger is damaged"
         _check_versions(ledger, book)
         _check_executions(ledger)
-        _check_blobs(ledger, data)
     finally:
         ledger.close()
     assert "all as recorded" in stack.entrepot("scrub")
+    _check_blobs(data)
 
 
 def _check_versions(ledger: sqlite3.Connection, book: Book) -> None:
@@ -66,10 +70,37 @@ def _check_executions(ledger: sqlite3.Connection) -> None:
     assert ledger.execute("SELECT count(*) FROM events_delivery").fetchone() == (0,), "deliveries wait still"
 
 
-def _check_blobs(ledger: sqlite3.Connection, data: Path) -> None:
-    """Content that a row names is there; what no row names waits to be collected; nothing unfinished is left."""
-    on_disk = {path.name for path in (data / "content").rglob("*") if path.is_file()}
-    named = {blob_id for (blob_id,) in ledger.execute("SELECT blob_id FROM s3_content WHERE blob_id IS NOT NULL")}
-    assert named <= on_disk, f"LOST: {len(named - on_disk)} contents have a row and no file"
+def _check_blobs(data: Path) -> None:
+    """Content that a row names is there; what no row names is collected as garbage; nothing unfinished is left."""
     unfinished = [path for path in (data / "temporary").rglob("*") if path.is_file()]
     assert not unfinished, f"a clean stop left {unfinished}"
+    orphans = len(_on_disk(data) - _named(data, "s3_content") - _named(data, "s3_garbage"))
+    collected = asyncio.run(_collect(data))
+    assert collected == orphans, f"{orphans} contents have no row, {collected} were collected"
+    on_disk, named = _on_disk(data), _named(data, "s3_content")
+    assert named <= on_disk, f"LOST: {len(named - on_disk)} contents have a row and no file"
+    assert on_disk - named <= _named(data, "s3_garbage"), "content without a name is neither garbage nor collected"
+
+
+async def _collect(data: Path) -> int:
+    """Collect what crashes left behind, without the grace period; return how many contents."""
+    database, blobs = SQLiteDatabase(data / "ledger.db"), LocalBlobStore(data)
+    try:
+        collector = Collector(database, blobs)
+        await collector.find_orphans(grace_ms=-60_000)
+        return await collector.collect()
+    finally:
+        await blobs.close()
+        await database.close()
+
+
+def _on_disk(data: Path) -> set[str]:
+    return {path.name for path in (data / "content").rglob("*") if path.is_file()}
+
+
+def _named(data: Path, table: str) -> set[str]:
+    ledger = sqlite3.connect(f"file:{data / 'ledger.db'}?mode=ro", uri=True)
+    try:
+        return {row[0] for row in ledger.execute(f"SELECT blob_id FROM {table} WHERE blob_id IS NOT NULL")}
+    finally:
+        ledger.close()
