@@ -454,6 +454,8 @@ async def copy_data(files: OpenFiles, request_id: int, fields: Fields) -> bytes:
         raise permission_denied("The source is not open for reading")
     if source is target:
         raise failure("A file cannot be copied into itself")
+    if isinstance(source, Upload):
+        source.check_holes()
     left = length_bytes or None
     while left is None or left > 0:
         block = await source.read(offset_bytes, COPY_BLOCK_BYTES if left is None else min(left, COPY_BLOCK_BYTES))

@@ -181,6 +181,8 @@ async def rename(session: Session, source: Place, target: Place, *, replace: boo
     if not old.key or not new.key:
         raise permission_denied("Buckets are not renamed over SFTP")
     session.require("RENAME", target, "s3:PutObject", new.bucket, new.key)
+    if not session.decide("s3:GetObject", old.bucket, old.key).allowed:
+        session.require_list("RENAME", source, source.folder)  # or else the answer would tell what exists
     found = await look(session, old)
     if found.is_folder:
         await _rename_folder(session, source, target)

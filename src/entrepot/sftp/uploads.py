@@ -23,6 +23,13 @@ COPY_BLOCK_BYTES: Final = 1 << 20
 SIZE_LIMIT_BYTES: Final = 5 << 40
 """S3's largest object."""
 
+HOLES_LIMIT_BYTES: Final = 64 << 20
+"""Most bytes of a file that its client never wrote (it wrote far beyond the end, or extended the file).
+
+They cost the client nothing, and the server as much as others when the content is hashed or read. (AWS Transfer takes no
+holes at all.)
+"""
+
 
 class Upload:
     """An open file that can be written.
@@ -55,6 +62,9 @@ class Upload:
         self._partial = partial
         self._writer = writer
         self._contiguous_bytes: int | None = writer.size_bytes if writer is not None else 0
+        self._given_bytes = (
+            self.size_bytes
+        )  # of the content, how much came from somewhere; what is rewritten counts twice
         self._mtime_s: int | None = None
         self._error: Exception | None = None
         self._bytes_in = 0
@@ -84,6 +94,7 @@ class Upload:
         if end_bytes > SIZE_LIMIT_BYTES:
             raise failure("The file would be larger than 5 TiB, the largest object of S3")
         self._contiguous_bytes = end_bytes if self._contiguous_bytes == offset_bytes else None
+        self._given_bytes += len(data)
         self._bytes_in += len(data)
         self.session.bytes_in += len(data)
         try:
@@ -111,6 +122,12 @@ class Upload:
         writer = await self._begin()
         self._contiguous_bytes = None
         await writer.truncate(size_bytes)
+        self._given_bytes = min(self._given_bytes, size_bytes)
+
+    def check_holes(self) -> None:
+        """Raise FAILURE when too much of the content was never written."""
+        if self.size_bytes - self._given_bytes > HOLES_LIMIT_BYTES:
+            raise failure(f"More than {HOLES_LIMIT_BYTES >> 20} MiB of the file were never written")
 
     def set_mtime(self, mtime_s: int) -> None:
         """Keep the time for CLOSE: it costs no commit of its own."""
@@ -151,6 +168,7 @@ class Upload:
         writer = self._writer if self._writer is not None else self.session.site.blobs.create()
         self._writer = writer
         try:
+            self.check_holes()
             blob = await writer.finish()
         except BaseException:
             await self.abort()
