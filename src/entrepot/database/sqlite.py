@@ -196,14 +196,18 @@ def _commit(connection: apsw.Connection, group: list[_Write]) -> list[Callable[[
     """Run every write of the group in one transaction; raise apsw.Error or StorageError when none of them happened."""
     view = View(connection)
     connection.execute("BEGIN IMMEDIATE")
+    alone = len(group) == 1
     for write in group:
         try:
-            with view.savepoint():
+            with contextlib.nullcontext() if alone else view.savepoint():
                 write.value = write.work(view)
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
             write.error = _presentable(error)
         if view.failure is not None:
             raise view.failure
+    if alone and group[0].error is not None:  # Without a savepoint, the transaction is what is undone.
+        connection.execute("ROLLBACK")
+        return []
     faults.reach("database.before-commit")
     connection.execute("COMMIT")
     faults.reach("database.after-commit")

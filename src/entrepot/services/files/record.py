@@ -1,5 +1,6 @@
 """A file's record: the value, its row, and the names that derive from it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -143,8 +144,10 @@ def routes(reader: Reader) -> dict[int, Route]:
 class Records:
     """Turns rows into records; made for one transaction or read, so that it knows every pipeline and route."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, known: Mapping[int, Pipeline] | None = None) -> None:
+        """`known` are pipelines of earlier transactions: their rows never change."""
         self._reader = reader
+        self._known = known or {}
         self._pipelines: dict[int, Pipeline] | None = None
         self._routes: dict[int, Route] | None = None
 
@@ -160,15 +163,18 @@ class Records:
 
     def of(self, row: Row) -> FileRecord:
         """Return the record of a row with COLUMNS."""
-        if self._pipelines is None:
-            self._pipelines = pipelines(self._reader)
-        pipeline, sha256 = self._pipelines[row[2]], row[6].hex()
+        pipeline, sha256 = self._known.get(row[2]) or self._pipeline(row[2]), row[6].hex()
         return FileRecord(
             row[0], row[1].hex(), pipeline, row[3], row[4], row[5], sha256, row[7] or derived_etag(sha256), row[8],
             row[9] or "PutObject", row[10], row[11], row[12], row[13], None if row[14] is None else str(UUID(bytes=row[14])),
             row[15], row[16], row[17], row[18], row[19], row[20], None if row[21] is None else self.route(row[21]),
             row[22], row[23], row[24], row[25], row[26] or pipeline.destination_bucket, row[27] or row[3],
         )  # fmt: skip
+
+    def _pipeline(self, pipeline_id: int) -> Pipeline:
+        if self._pipelines is None:
+            self._pipelines = pipelines(self._reader)
+        return self._pipelines[pipeline_id]
 
     def route(self, route_id: int) -> Route:
         """Return the route of a number."""

@@ -72,6 +72,8 @@ class Files:
         self._put_metadata_item = put_metadata_item
         self._delete_metadata_item = delete_metadata_item
         self._pipeline_ids: dict[Pipeline, int] = {}
+        self._pipelines: dict[int, Pipeline] = {}
+        self._own_item: str | None = None
         self._route_ids: dict[Route, int] = {}
         self.set_pipelines(pipelines)
 
@@ -176,8 +178,8 @@ class Files:
         new: Mapping[str, Any] | None,
     ) -> None:
         """Project a changed item of a metadata table (DynamoDB's JSON) onto the record with its file_id."""
-        if new is None or table_name not in self._tables:
-            return
+        if new is None or table_name not in self._tables or self._own_item is not None:
+            return  # What this room writes itself is in the record already.
         names = ("status", "transfer_timestamp", "error_message")
         now = [_string(new, name) for name in names]
         if now[0] not in STATUSES or (now == ["uploaded", None, None] and old is None):
@@ -247,7 +249,7 @@ class Files:
         reopened = change.status == "RUNNING"
         if row is None or reopened != (row[0] == FAILED) or row[0] == TRANSFERRED:
             return  # The usual ways: it has just begun, or the workflow has said itself how it ended.
-        records = Records(tx)
+        records = Records(tx, self._pipelines)
         file = records.one("event_id = ?", event_id)
         if file is None or not self._is_current(file, name[0]):
             return
@@ -308,6 +310,7 @@ class Files:
         return counts
 
     def _put_item(self, tx: Transaction, pipeline: Pipeline, item: dict[str, Any]) -> None:
+        self._own_item = item["file_id"]
         try:
             self._put_metadata_item(tx, pipeline.metadata_table, item)
         except AwsError as error:
@@ -317,6 +320,8 @@ class Files:
                 "create the table again.",
                 item["file_id"], item["key"], pipeline.metadata_table, error.code, error.message,
             )  # fmt: skip
+        finally:
+            self._own_item = None
 
     def _pipeline_id(self, tx: Transaction, pipeline: Pipeline) -> int:
         known = self._pipeline_ids.get(pipeline)
@@ -335,7 +340,12 @@ class Files:
         )
         assert row is not None
         number = int(row[0])
-        tx.after_commit(lambda: self._pipeline_ids.__setitem__(pipeline, number))
+
+        def remember() -> None:
+            self._pipeline_ids[pipeline] = number
+            self._pipelines[number] = pipeline
+
+        tx.after_commit(remember)
         return number
 
     def _route_id(self, tx: Transaction, route: Route) -> int:
