@@ -354,6 +354,7 @@ class LocalBlobWriter:
             with storage_errors("Interrupted content could not be kept"):
                 assert self._path is not None
                 os.utime(self._descriptor)
+                os.fdatasync(self._descriptor)  # Whoever resumes goes on at the size that was recorded.
                 os.close(self._descriptor)
                 self._descriptor = -1
                 self._path.rename(self._place.parked / name)

@@ -247,14 +247,22 @@ async def _open_write(files: OpenFiles, place: Place, flags: int) -> Upload:
     return upload
 
 
-async def _resume(session: Session, partial: PartialUpload) -> BlobWriter | None:
-    """Take the parked content over; None when it is gone (the client then starts anew)."""
+async def _resume(session: Session, partial: PartialUpload) -> BlobWriter:
+    """Take the parked content over.
+
+    A client that saw its size writes from there on: were it gone, a hole would be published. So this is refused, and with
+    the record gone too, the client's next attempt starts anew.
+    """
     at_bucket, at_key = partial.bucket, partial.key
     await session.site.database.write(lambda tx: partials.remove(tx, at_bucket, at_key, session.user.user_name))
     try:
-        return await session.site.blobs.resume(partial.parked)
+        writer = await session.site.blobs.resume(partial.parked)
     except FileNotFoundError:
-        return None
+        raise failure("The interrupted upload is not there any more; upload the file from its beginning") from None
+    if writer.size_bytes != partial.size_bytes:
+        await writer.abort()
+        raise failure("The interrupted upload is damaged; upload the file from its beginning")
+    return writer
 
 
 def _mode(flags: int) -> str:
