@@ -48,6 +48,8 @@ class Book:
     pending: set[Place] = field(default_factory=set)
     redriven_s: dict[Place, float] = field(default_factory=dict)
     """When a redrive of the file, its gate open, was acknowledged."""
+    interrupted: list[tuple[str, bytes]] = field(default_factory=list)
+    """Key and whole content of uploads of which a part was sent, and that somebody may resume in another life."""
 
     def begin(self, place: Place, content: bytes, *, temporary: str = "", whole: bool = True) -> Attempt:
         """Note an upload that begins now."""

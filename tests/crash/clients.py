@@ -125,26 +125,31 @@ class Uploads:
                     await asyncio.sleep(source.uniform(0, PAUSE_LIMIT_S))
 
     async def resuming_user(self, user: str) -> None:
-        """Begin a large upload, lose the connection, and go on where the server says that it stands."""
+        """Begin large uploads, lose the connection, and go on where the server says that they stand: now or in another life."""
         source = random.Random(f"{self._seed}/{user}/resuming")
         for _ in range(3):
             key = f"{user}/{self.number}/resumed-{source.getrandbits(48):012x}"
             content = self._content(key, 1_500_000)
-            path, place = remote_path(COPY_SOURCE, key), (COPY_SOURCE, key)
             async with self._session(user) as sftp:
-                self.book.begin(place, content[:900_000], whole=False)
-                file = await sftp.open(path, "wb")
+                self.book.begin((COPY_SOURCE, key), content[:900_000], whole=False)
+                file = await sftp.open(remote_path(COPY_SOURCE, key), "wb")
                 await file.write(content[: source.randrange(40_000, 900_000)])
-            async with self._session(user) as sftp:
-                attempt = self.book.begin(place, content)
-                try:
-                    there = (await sftp.stat(path)).size or 0
-                except asyncssh.SFTPNoSuchFile:
-                    there = 0  # The server has not seen the end of the first connection yet, or kept nothing.
-                file = await sftp.open(path, "r+b" if there else "wb")
-                await file.write(content[there:], there)
-                await _close(file)
-                attempt.acknowledge()
+            self.book.interrupted.append((key, content))
+            if source.random() < 0.6:
+                await self._resume(*self.book.interrupted.pop(source.randrange(len(self.book.interrupted))))
+
+    async def _resume(self, key: str, content: bytes) -> None:
+        path = remote_path(COPY_SOURCE, key)
+        async with self._session(key.partition("/")[0]) as sftp:
+            attempt = self.book.begin((COPY_SOURCE, key), content)
+            try:
+                there = (await sftp.stat(path)).size or 0
+            except asyncssh.SFTPNoSuchFile:
+                there = 0  # The server died, or has not seen the end of the first connection yet.
+            file = await sftp.open(path, "r+b" if there else "wb")
+            await file.write(content[there:], there)
+            await _close(file)
+            attempt.acknowledge()
 
     @contextlib.asynccontextmanager
     async def _session(self, user: str) -> AsyncIterator[asyncssh.SFTPClient]:
