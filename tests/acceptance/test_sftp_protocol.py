@@ -131,6 +131,26 @@ async def test_a_cut_off_upload_can_be_resumed_by_its_user_alone(site: Site) -> 
     assert rows == []
 
 
+@pytest.mark.parametrize("loss", [None, 150_000], ids=["gone", "shorter than recorded"])
+async def test_what_cannot_be_resumed_is_refused_once_and_then_begins_anew(site: Site, loss: int | None) -> None:
+    """A client that saw the recorded size writes from there on: taken, that would publish a hole."""
+    async with client_of(site) as client:
+        handle = await client.open(b"f", NEW)
+        assert await client.write(handle, 0, os.urandom(200_000)) == OK
+        client.kill()
+        await sessions_ended(site)
+    (parked,) = (site.folder / "content" / "parked").iterdir()
+    if loss is None:
+        parked.unlink()
+    else:
+        os.truncate(parked, loss)
+    async with client_of(site) as client:
+        assert await client.open_status(b"f", W) == FAILURE
+        assert await client.status(wire.STAT, text(b"f")) == NO_SUCH_FILE
+        await put(client, b"f", b"new")
+    assert await site.content("home/f") == b"new"
+
+
 async def test_a_new_upload_replaces_what_was_parked(site: Site) -> None:
     async with client_of(site) as client:
         handle = await client.open(b"f", NEW)
