@@ -38,7 +38,44 @@ KEEP_ALIVE_TIMEOUT_S = 90
 
 BACKLOG = 512
 
+GATHER_LIMIT_BYTES = 64 * 1024
+"""What is written in one turn of the loop is gathered up to this size."""
+
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class _Gathering:
+    """A transport whose writes of one turn of the loop leave together.
+
+    uvicorn writes the head of a response and its body by themselves, and uvloop sends each at once: two system calls, and a
+    client that is woken for the head only to sleep again until the body comes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > GATHER_LIMIT_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if waiting and not self._transport.is_closing():
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 class _Connection(HttpToolsProtocol):
@@ -51,7 +88,7 @@ class _Connection(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, transport.close)
         if len(self.connections) > MAX_CONNECTIONS:
             self._refusal = 503
