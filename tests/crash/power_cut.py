@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from tests.crash.clients import Api
-from tests.crash.rounds import Rounds
+from tests.crash.rounds import UPLOADING_S, Rounds
 from tests.running import wait_for
 
 DISK_BYTES = 1 << 30
@@ -78,6 +78,7 @@ class PowerCuts(Rounds):
         self.stack.start()
         api = Api(self.stack)
         assert self._reconcile(api), "the server died by itself"
+        self._duration_s = self.random.uniform(*UPLOADING_S)
         asyncio.run(self._upload_until_death(api, with_function=self.random.random() < FUNCTION_PROBABILITY))
         self._bury()
         self.disk.unmount()

@@ -46,7 +46,10 @@ RARE_POINTS: Final = ("blobs.", *FUNCTION_POINTS)
 """Reached by few files, hence armed for an early time."""
 
 UPLOADING_S: Final = (0.2, 1.8)
-"""Shortest and longest time of uploading, unless the server dies at its point."""
+"""Shortest and longest time of uploading before a death at random."""
+
+ARMED_S: Final = 3.0
+"""A server that does not reach its point while it takes uploads for so long dies at random."""
 
 STARTING, RANDOM = "while starting", "at random"
 
@@ -68,6 +71,8 @@ class Rounds:
         self.proofs = 0
         self._unproven_lives = 0
         self._pending_since = now()
+        self._duration_s = 0.0
+        self._killed_s: float | None = None
 
     def run(self, rounds: int) -> None:
         """Run the rounds and the last proof; raise AssertionError on the first broken promise."""
@@ -106,6 +111,7 @@ class Rounds:
         if not self._reconcile(api):
             return self._died(point)
         with_function = point in FUNCTION_POINTS or self.random.random() < 0.3
+        self._duration_s = ARMED_S if point else self.random.uniform(*UPLOADING_S)
         asyncio.run(self._upload_until_death(api, with_function=with_function))
         return self._died(point)
 
@@ -151,8 +157,6 @@ class Rounds:
 
     # ── a life ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    _killed_s: float | None = None
-
     def _reconcile(self, api: Api) -> bool:
         """Check what is pending; return False when the server died at its point meanwhile: the next life is asked."""
         self._killed_s = None
@@ -189,7 +193,7 @@ class Rounds:
             if self.random.random() < 0.3:
                 clients["resuming"] = uploads.resuming_user(self.random.choice(USERS))
             tasks = [asyncio.create_task(_noted(name, client)) for name, client in clients.items()]
-            await self._kill_in(self.random.uniform(*UPLOADING_S), tasks)
+            await self._kill_in(self._duration_s, tasks)
             died_s = time.monotonic()
             ends = [end for end in await asyncio.gather(*tasks) if end is not None]
         killed_s = self._killed_s if self._killed_s is not None else died_s - 1.0
