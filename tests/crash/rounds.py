@@ -190,7 +190,7 @@ class Rounds:
             clients["s3"] = uploads.s3_user()
             if self.random.random() < 0.3:
                 clients["openssh"] = uploads.openssh_user(Path(folder))
-            if self.random.random() < 0.3:
+            if self.random.random() < 0.5:
                 clients["resuming"] = uploads.resuming_user(self.random.choice(USERS))
             tasks = [asyncio.create_task(_noted(name, client)) for name, client in clients.items()]
             await self._kill_in(self._duration_s, tasks)
