@@ -20,6 +20,11 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def thread_s() -> float:
+    """Return seconds of processor time that this thread has used; only differences mean anything."""
+    return time.thread_time()
+
+
 def from_ms(at_ms: int) -> datetime:
     """Return `at_ms` (milliseconds since the epoch) as an aware UTC datetime."""
     return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -424,8 +424,6 @@ def test_refused_rules(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("definition", "names"),
     [
-        ({"QueryLanguage": "JSONata", **one(Type="Pass")}, "JSONata"),
-        (one(Type="Pass", QueryLanguage="JSONata", Output="{% 1 %}"), "JSONata"),
         (
             one(
                 Type="Map",

@@ -210,8 +210,8 @@ def parallel(**more: Any) -> dict[str, Any]:
 def test_a_branch_that_fails_stops_the_others() -> None:
     play = Play(parallel())
     play.fail("E")
-    assert play.types[-4:] == [
-        "LambdaFunctionFailed", "WaitStateAborted", "ParallelStateFailed", "ExecutionFailed",
+    assert play.types[-5:] == [
+        "LambdaFunctionFailed", "TaskStateAborted", "WaitStateAborted", "ParallelStateFailed", "ExecutionFailed",
     ]  # fmt: skip
     assert next_due_ms(play.machine, play.state) is None
 
@@ -310,3 +310,77 @@ def test_history_is_read_as_it_was_written(events: list[Any], first_id: int) -> 
     assert history.read(tail, words, first_id) == made
     if tail:
         assert history.read(history.fold(tail, (), words, first_id), words, first_id) == made
+
+
+def jsonata(**states: Any) -> dict[str, Any]:
+    return {"QueryLanguage": "JSONata", "StartAt": next(iter(states)), "States": states}
+
+
+def test_jsonata_assign_and_output_see_the_variables_as_they_were() -> None:
+    play = Play(
+        jsonata(
+            A={"Type": "Pass", "Assign": {"x": 1}, "Next": "B"},
+            B={"Type": "Pass", "Assign": {"x": "{% $x + 1 %}", "y": "{% $x %}"}, "Output": "{% $x %}", "Next": "C"},
+            C={"Type": "Succeed", "Output": {"x": "{% $x %}", "y": "{% $y %}", "input": "{% $states.input %}"}},
+        )
+    )
+    assert play.output == {"x": 2, "y": 1, "input": 1}
+
+
+def test_variables_of_an_iteration_stay_in_it() -> None:
+    inner = {
+        "StartAt": "I",
+        "States": {
+            "I": {"Type": "Pass", "Assign": {"inner": 5}, "Output": "{% $states.input + $outer %}", "End": True}
+        },
+    }
+    play = Play(
+        jsonata(
+            A={"Type": "Pass", "Assign": {"outer": 10}, "Next": "M"},
+            M={"Type": "Map", "Items": [1, "{% 1 + 1 %}"], "ItemProcessor": inner, "Next": "Z",
+               "ItemSelector": "{% $states.context.Map.Item.Value * 100 %}", "Output": "{% $sum($states.result) %}"},
+            Z={"Type": "Pass", "Output": "{% [$states.input, $exists($inner)] %}", "End": True},
+        )
+    )  # fmt: skip
+    assert play.output == [320, False]
+
+
+def test_a_failed_evaluation_is_recorded_and_can_be_caught() -> None:
+    catch = [{"ErrorEquals": ["States.QueryEvaluationError"], "Output": "{% $states.errorOutput.Error %}", "Next": "Z"}]
+    play = Play(
+        jsonata(
+            T={"Type": "Task", "Resource": FUNCTION, "Arguments": {"a": ["{% $gone %}"]}, "Catch": catch, "End": True},
+            Z={"Type": "Pass", "End": True},
+        )
+    )
+    assert play.output == "States.QueryEvaluationError"
+    failed = next(event for event in play.events if event.type == "EvaluationFailed")
+    assert failed.details == {
+        "error": "States.QueryEvaluationError",
+        "cause": "An error occurred while executing the state 'T' (entered at the event id #2). The JSONata expression "
+        "'$gone' specified for the field 'Arguments/a[0]' returned nothing (undefined).",
+        "location": "Arguments/a[0]",
+        "state": "T",
+    }
+    assert play.types[1:5] == ["TaskStateEntered", "EvaluationFailed", "TaskStateExited", "PassStateEntered"]
+
+
+def test_a_condition_must_give_a_boolean() -> None:
+    rule = {"Condition": "{% $states.input.n %}", "Next": "Z"}
+    play = Play(jsonata(C={"Type": "Choice", "Choices": [rule]}, Z={"Type": "Pass", "End": True}), {"n": 3})
+    assert (
+        play.events[-1]
+        .details["cause"]
+        .endswith(
+            "specified for the field 'Choices[0]/Condition' returned an unexpected result type. Expected 'boolean', but was "
+            "'number' for value: 3"
+        )
+    )
+
+
+def test_limits_of_a_task_may_be_expressions() -> None:
+    task = {"Type": "Task", "Resource": FUNCTION, "TimeoutSeconds": "{% $states.input.t %}", "End": True}
+    play = Play(jsonata(T=task), {"t": 7})
+    assert play.wait() == 7_000
+    assert play.types[-2:] == ["LambdaFunctionTimedOut", "ExecutionFailed"]
+    assert Play(jsonata(T=task), {"t": 0}).events[-1].details["error"] == "States.QueryEvaluationError"

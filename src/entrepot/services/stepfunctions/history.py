@@ -61,6 +61,7 @@ TYPES = (
     "MapIterationSucceeded",
     "MapIterationFailed",
     "MapIterationAborted",
+    "EvaluationFailed",
 )
 """Every event type that is recorded. The place in this tuple is stored: only append."""
 

@@ -46,11 +46,14 @@ from .language.evaluation import (
     RUNTIME,
     TIMEOUT,
     Json,
+    QueryEvaluationError,
     Scope,
     StatesError,
 )
 from .language.json_text import dumps
+from .language.jsonata import JsonataScope
 from .language.path import Path
+from .language.template import Template
 from .state import ExecutionState, Frame, Phase
 
 STEP_LIMIT = 100
@@ -311,12 +314,23 @@ class _Run:
         except StatesError as error:
             where = f"the state '{place.frame.state}' (entered at the event id #{place.frame.entered_event})"
             cause = f"An error occurred while executing {where}. {error.cause}"
-            self._state_failed(place, error.error, cause)
+            by_child = False
+            if isinstance(error, QueryEvaluationError):
+                self._record_evaluation_failed(place, error, cause)
+                by_child = place.state.type in ("Parallel", "Map")
+            self._state_failed(place, error.error, cause, by_child=by_child)
+
+    def _record_evaluation_failed(self, place: _Place, error: QueryEvaluationError, cause: str) -> None:
+        details = {"error": error.error, "cause": cause, "location": error.location, "state": place.frame.state}
+        self._record(place, "EvaluationFailed", details)
 
     def _pass(self, place: _Place) -> None:
         state = place.state
         assert isinstance(state, Pass)
         scope = self._scope(place)
+        if state.is_jsonata:
+            self._leave(place, scope, place.frame.input, state.output, state.assign, state.next)
+            return
         result = self._select(state.input_path, scope)
         if state.parameters is not None:
             result = state.parameters.evaluate(scope.with_data(result))
@@ -327,24 +341,25 @@ class _Run:
     def _choose(self, place: _Place) -> None:
         state = place.state
         assert isinstance(state, Choice)
-        scope = self._scope(place)
-        scope = scope.with_data(self._select(state.input_path, scope))
-        chosen, assign = state.default, state.assign
+        scope = self._effective(place)
+        chosen, assign, output = state.default, state.assign, state.output
         for rule in state.choices:
             if rule.condition.holds(scope):
-                chosen, assign = rule.next, rule.assign
+                chosen, assign, output = rule.next, rule.assign, rule.output
                 break
         if chosen is None:
             text = "Failed to transition out of the state. The state does not point to a next state."
             raise StatesError(NO_CHOICE_MATCHED, text)
+        if state.is_jsonata:
+            self._leave(place, scope, place.frame.input, output, assign, chosen)
+            return
         assigned = assign.evaluate(scope) if assign is not None else None
         self._exit(place, self._select(state.output_path, scope), assigned, chosen)
 
     def _wait(self, place: _Place) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Wait)
-        scope = self._scope(place)
-        until_ms = state.until_ms(scope.with_data(self._select(state.input_path, scope)), self.at_ms)
+        until_ms = state.until_ms(self._effective(place), self.at_ms)
         if until_ms <= self.at_ms:
             self._leave_with_input(place)
         else:
@@ -353,24 +368,24 @@ class _Run:
     def _leave_with_input(self, place: _Place) -> None:
         """Exit a state that has no result: Wait, Succeed."""
         state = place.state
-        scope = self._scope(place)
-        scope = scope.with_data(self._select(state.input_path, scope))
+        scope = self._effective(place)
+        if state.is_jsonata:
+            self._leave(place, scope, place.frame.input, state.output, state.assign, state.next)
+            return
         assigned = state.assign.evaluate(scope) if state.assign is not None else None
         self._exit(place, self._select(state.output_path, scope), assigned, state.next)
 
     def _fail(self, place: _Place) -> None:
         state = place.state
         assert isinstance(state, Fail)
-        scope = self._scope(place)
-        error, cause = state.evaluate(scope.with_data(self._select(state.input_path, scope)))
+        error, cause = state.evaluate(self._effective(place))
         self._state_failed(place, error, cause)
 
     def _schedule(self, place: _Place) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Task)
-        scope = self._scope(place)
-        scope = scope.with_data(self._select(state.input_path, scope))
-        parameters = state.parameters.evaluate(scope) if state.parameters is not None else scope.data
+        scope = self._effective(place)
+        parameters = self._arguments(place, state, scope)
         timeout_s = state.timeout.evaluate(scope) if state.timeout is not None else None
         heartbeat_s = state.heartbeat.evaluate(scope) if state.heartbeat is not None else None
         text = self._text(parameters)
@@ -417,10 +432,7 @@ class _Run:
     def _fork(self, place: _Place) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Parallel)
-        scope = self._scope(place)
-        data = self._select(state.input_path, scope)
-        if state.parameters is not None:
-            data = state.parameters.evaluate(scope.with_data(data))
+        data = self._arguments(place, state, self._effective(place))
         started = self._record(place, "ParallelStateStarted", {})
         frame.phase = Phase.CHILDREN
         frame.children = [Frame(branch.start_at, data, last_event=started) for branch in state.branches]
@@ -429,8 +441,7 @@ class _Run:
     def _map(self, place: _Place) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Map)
-        scope = self._scope(place)
-        scope = scope.with_data(self._select(state.input_path, scope))
+        scope = self._effective(place)
         items, concurrency = state.items(scope), state.concurrency(scope)
         self._record(place, "MapStateStarted", {"length": len(items)})
         start_at = state.item_processor.start_at
@@ -461,8 +472,11 @@ class _Run:
             scope = self._scope(place)
             item = {"Item": {"Index": iteration.index, "Value": child.item}}
             context = {**scope.context, "Map": item}
-            data = self._select(state.input_path, scope)
-            child.input = state.item_selector.evaluate(Scope(data, context, scope.variables))
+            if state.is_jsonata:
+                inner: Scope = JsonataScope({**scope.data, "context": context}, context, scope.variables)
+            else:
+                inner = Scope(self._select(state.input_path, scope), context, scope.variables)
+            child.input = state.item_selector.evaluate(inner)
         child.phase = Phase.READY
         self._ready.append(iteration)
 
@@ -477,6 +491,19 @@ class _Run:
             data = state.result_path.place(data, result)
         assigned = state.assign.evaluate(scope.with_data(result)) if state.assign is not None else None
         self._exit(place, self._select(state.output_path, scope.with_data(data)), assigned, state.next)
+
+    def _leave(
+        self,
+        place: _Place,
+        scope: Scope,
+        unchanged: Json,
+        output: Template | None,
+        assign: Template | None,
+        following: str | None,
+    ) -> None:
+        """Exit a state in JSONata: Assign and Output see the same; without Output `unchanged` is the output."""
+        assigned = assign.evaluate(scope) if assign is not None else None
+        self._exit(place, output.evaluate(scope) if output is not None else unchanged, assigned, following)
 
     def _exit(self, place: _Place, output: Json, assigned: Mapping[str, Json] | None, following: str | None) -> None:
         frame, state = place.frame, place.state
@@ -525,6 +552,9 @@ class _Run:
 
     def _finish_result(self, place: _Place, state: Task | Parallel | Map, result: Json) -> None:
         scope = self._scope(place)
+        if isinstance(scope, JsonataScope):
+            self._leave(place, scope.with_states(result=result), result, state.output, state.assign, state.next)
+            return
         if state.result_selector is not None:
             result = state.result_selector.evaluate(scope.with_data(result))
         self._finish(place, scope, result)
@@ -605,7 +635,12 @@ class _Run:
         return False
 
     def _catch(self, place: _Place, catcher: Any, error_output: dict[str, Json]) -> None:
-        scope = self._scope(place).with_data(error_output)
+        scope = self._scope(place)
+        if isinstance(scope, JsonataScope):
+            scope = scope.with_states(errorOutput=error_output)
+            self._leave(place, scope, error_output, catcher.output, catcher.assign, catcher.next)
+            return
+        scope = scope.with_data(error_output)
         data = place.frame.input
         if catcher.result_path is not None:
             data = catcher.result_path.place(data, error_output)
@@ -620,6 +655,9 @@ class _Run:
         is_map = isinstance(parent.state, Map)
         if is_map:
             self._record(place, "MapIterationFailed", {"name": parent.frame.state, "index": place.index})
+        if isinstance(place.state, Task):
+            # AWS records this of the task that failed, too (recorded executions show it), not of a Fail state.
+            self._record(place, "TaskStateAborted", {})
         last_event = place.frame.last_event
         for sibling in parent.children():
             if sibling.index != place.index and self._abort(sibling) and is_map:
@@ -684,7 +722,21 @@ class _Run:
         return {} if path is None else path.evaluate(scope)
 
     def _scope(self, place: _Place) -> Scope:
-        return Scope(place.frame.input, self._context(place), place.variables())
+        context = self._context(place)
+        if place.state.is_jsonata:
+            return JsonataScope({"input": place.frame.input, "context": context}, context, place.variables())
+        return Scope(place.frame.input, context, place.variables())
+
+    def _effective(self, place: _Place) -> Scope:
+        """Return the scope over the effective input, that of InputPath."""
+        scope = self._scope(place)
+        return scope if place.state.is_jsonata else scope.with_data(self._select(place.state.input_path, scope))
+
+    @staticmethod
+    def _arguments(place: _Place, state: Task | Parallel, scope: Scope) -> Json:
+        if state.parameters is not None:
+            return state.parameters.evaluate(scope)
+        return place.frame.input if state.is_jsonata else scope.data
 
     def _context(self, place: _Place) -> dict[str, Json]:
         """Return the context object, `$$`."""

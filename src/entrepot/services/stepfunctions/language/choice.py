@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .evaluation import Json, Scope
+from .jsonata import JsonataExpression
 from .path import Path
 from .timestamps import timestamp_ns
 
@@ -69,6 +70,18 @@ class Comparison:
         value = self.variable.evaluate(scope)
         expected = self.expected if self.expected_path is None else self.expected_path.evaluate(scope)
         return self.test(value, expected)
+
+
+@dataclass(frozen=True, slots=True)
+class JsonataCondition:
+    """Condition of a rule in JSONata: an expression that must give a boolean, or a boolean."""
+
+    expression: JsonataExpression | None
+    constant: bool
+
+    def holds(self, scope: Scope) -> bool:
+        """Whether the condition is true. Raises `QueryEvaluationError`."""
+        return self.constant if self.expression is None else self.expression.typed(scope, "boolean") is True
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,12 @@ from .evaluation import (
     TIMEOUT,
     Expression,
     Json,
+    QueryEvaluationError,
     Scope,
     StatesError,
     shown,
 )
+from .jsonata import JsonataExpression
 from .path import Path, ReferencePath
 from .template import Template
 from .timestamps import timestamp_ms
@@ -82,14 +84,17 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Seconds:
-    """A number of seconds, written in the definition or found by a path (`TimeoutSeconds`, `TimeoutSecondsPath` …)."""
+    """A number of seconds, written in the definition or found (`TimeoutSeconds`, `TimeoutSecondsPath` …)."""
 
     value_s: int | None = None
     path: Path | None = None
     field: str = ""
+    expression: JsonataExpression | None = None
 
     def evaluate(self, scope: Scope) -> int:
-        """Return the seconds. Raises `StatesError` States.Runtime when the path gives no integer in range."""
+        """Return the seconds. Raises `StatesError` when the path or expression gives no integer in range."""
+        if self.expression is not None:
+            return _integer_from(self.expression, scope, lowest=1)
         if self.path is None:
             return self.value_s or 0
         return _integer_at(self.path, scope, lowest=1)
@@ -120,12 +125,13 @@ class Retrier:
 
 @dataclass(frozen=True, slots=True)
 class Catcher:
-    """One entry of Catch. `{"Error": …, "Cause": …}` is placed by `result_path` in the input."""
+    """One entry of Catch. `{"Error": …, "Cause": …}` is placed by `result_path` in the input; with JSONata `output` says."""
 
     error_equals: tuple[str, ...]
     next: str
     result_path: ReferencePath | None
     assign: Template | None = None
+    output: Template | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +147,13 @@ class State:
     assign: Template | None = None
     comment: str | None = None
     query_language: QueryLanguage = QueryLanguage.JSONPATH
+    output: Template | None = None
+    """JSONata's Output; None when absent."""
+
+    @property
+    def is_jsonata(self) -> bool:
+        """Whether its expressions are JSONata; they are then evaluated in a `JsonataScope`."""
+        return self.query_language is QueryLanguage.JSONATA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +176,7 @@ class Task(State):
 
     resource: Resource
     parameters: Template | None = None
+    """Parameters, or JSONata's Arguments."""
     credentials: Template | None = None
     result_selector: Template | None = None
     result_path: ReferencePath | None
@@ -179,6 +193,7 @@ class ChoiceRule:
     condition: Condition
     next: str
     assign: Template | None = None
+    output: Template | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +208,7 @@ class Choice(State):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(State):
-    """Waits for a time: exactly one of the four is set."""
+    """Waits for a time: exactly one of the six is set."""
 
     type: ClassVar[str] = "Wait"
 
@@ -201,9 +216,15 @@ class Wait(State):
     seconds_path: Path | None = None
     timestamp_ms: int | None = None
     timestamp_path: Path | None = None
+    seconds_expression: JsonataExpression | None = None
+    timestamp_expression: JsonataExpression | None = None
 
     def until_ms(self, scope: Scope, entered_at_ms: int) -> int:
-        """Return when the wait ends (ms since the epoch; may be in the past). Raises `StatesError` States.Runtime."""
+        """Return when the wait ends (ms since the epoch; may be in the past). Raises `StatesError`."""
+        if self.seconds_expression is not None:
+            return entered_at_ms + _integer_from(self.seconds_expression, scope, lowest=0) * 1_000
+        if self.timestamp_expression is not None:
+            return _timestamp_from(self.timestamp_expression, scope)
         if self.seconds is not None:
             return entered_at_ms + self.seconds * 1_000
         if self.timestamp_ms is not None:
@@ -270,17 +291,24 @@ class Map(State):
 
     item_processor: Workflow
     items_path: Path
+    items_template: Template | JsonataExpression | None = None
+    """JSONata's Items; None means the state's input."""
     item_selector: Template | None = None
     """ItemSelector, or the older Parameters: evaluated per item with `$$.Map.Item.{Index,Value}` in the context."""
     max_concurrency: int = 0
     max_concurrency_path: Path | None = None
+    max_concurrency_expression: JsonataExpression | None = None
+    tolerated: tuple[JsonataExpression, ...] = ()
+    """JSONata's ToleratedFailureCount and -Percentage: they must give numbers, and mean nothing in mode INLINE."""
     result_selector: Template | None = None
     result_path: ReferencePath | None
     retry: tuple[Retrier, ...] = ()
     catch: tuple[Catcher, ...] = ()
 
     def items(self, scope: Scope) -> list[Json]:
-        """Return the items. Raises `StatesError` States.Runtime when `items_path` gives no list."""
+        """Return the items. Raises `StatesError` when there is no list."""
+        if self.is_jsonata:
+            return self._jsonata_items(scope)
         items = self.items_path.evaluate(scope)
         if not isinstance(items, list):
             text = self.items_path.text
@@ -288,8 +316,23 @@ class Map(State):
             raise StatesError(RUNTIME, f'Reference path "{shown_path}" must point to array.')
         return items
 
+    def _jsonata_items(self, scope: Scope) -> list[Json]:
+        if isinstance(self.items_template, JsonataExpression):
+            items = self.items_template.typed(scope, "array")
+        elif self.items_template is not None:
+            items = self.items_template.evaluate(scope)
+        else:
+            items = scope.data["input"]
+        if not isinstance(items, list):
+            raise QueryEvaluationError("Items", f"Map state input must be an array but was: {shown(items)}")
+        return items
+
     def concurrency(self, scope: Scope) -> int:
-        """Return how many iterations may run at once; 0 means no limit. Raises `StatesError` States.Runtime."""
+        """Return how many iterations may run at once; 0 means no limit. Raises `StatesError`."""
+        for expression in self.tolerated:
+            _integer_from(expression, scope, lowest=0)
+        if self.max_concurrency_expression is not None:
+            return _integer_from(self.max_concurrency_expression, scope, lowest=0)
         if self.max_concurrency_path is None:
             return self.max_concurrency
         return _integer_at(self.max_concurrency_path, scope, lowest=0)
@@ -355,6 +398,28 @@ def _integer_at(path: Path, scope: Scope, lowest: int) -> int:
     return number
 
 
+def _integer_from(expression: JsonataExpression, scope: Scope, lowest: int) -> int:
+    """Return the integer that a JSONata field gives."""
+    number = expression.typed(scope, "number")
+    if not lowest <= number <= MAX_SECONDS or number != int(number):
+        raise QueryEvaluationError(
+            expression.field,
+            f"The {expression.field} field must be an integer between {lowest} and {MAX_SECONDS}, but was: {shown(number)}",
+        )
+    return int(number)
+
+
+def _timestamp_from(expression: JsonataExpression, scope: Scope) -> int:
+    text = expression.typed(scope, "string")
+    at_ms = timestamp_ms(text)
+    if at_ms is None:
+        raise QueryEvaluationError(
+            expression.field,
+            f"The Timestamp field cannot be parsed as an ISO-8601 extended offset date-time format string: {text}",
+        )
+    return at_ms
+
+
 def _wait_seconds(path: Path, scope: Scope) -> int:
     value = path.evaluate(scope)
     number = _integer_of(value)
@@ -380,6 +445,9 @@ def _wait_timestamp_ms(path: Path, scope: Scope) -> int:
 
 
 def _text_at(expression: Expression, field_name: str, scope: Scope) -> str:
+    if isinstance(expression, JsonataExpression):
+        text: str = expression.typed(scope, "string")
+        return text
     value = expression.evaluate(scope)
     if not isinstance(value, str):
         raise StatesError(

@@ -48,6 +48,14 @@ class StatesError(Exception):
         self.cause = cause
 
 
+class QueryEvaluationError(StatesError):
+    """A JSONata field failed: States.QueryEvaluationError. `location` names the field: `Output/a[0]`."""
+
+    def __init__(self, location: str, cause: str) -> None:
+        super().__init__(QUERY_EVALUATION_ERROR, cause)
+        self.location = location
+
+
 class Scope:
     """The data that expressions read: `data` is `$`, `context` is `$$`, `variables` are `$name`.
 

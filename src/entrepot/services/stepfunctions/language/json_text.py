@@ -37,17 +37,25 @@ def _finite(text: str) -> float:
     return number
 
 
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise InvalidJson("a key is there twice")
+    return made
+
+
 _decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).decode
+_decode_unique = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_twins).decode
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
-def loads(text: str, max_depth: int = MAX_DEPTH) -> Any:
-    """Return the value of a JSON text. Raises `InvalidJson`."""
+def loads(text: str, max_depth: int = MAX_DEPTH, *, unique_keys: bool = False) -> Any:
+    """Return the value of a JSON text. `unique_keys`: refuse an object with a key twice. Raises `InvalidJson`."""
     if text.count("[") + text.count("{") > max_depth and _too_deep(text, max_depth):
         raise InvalidJson(f"nested more than {max_depth} levels deep")
     try:
-        return _decode(text)
+        return (_decode_unique if unique_keys else _decode)(text)
     except InvalidJson:
         raise
     except json.JSONDecodeError as error:

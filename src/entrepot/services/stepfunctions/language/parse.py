@@ -107,8 +107,6 @@ def _json_refusal(text: str, problem: json_text.InvalidJson) -> InvalidDefinitio
 def _parse_machine(source: dict[str, Json], findings: Findings, express: bool) -> StateMachine:
     fields = Fields(source, "/", findings)
     language = QueryLanguage(fields.one_of("QueryLanguage", ("JSONPath", "JSONata")))
-    if language is QueryLanguage.JSONATA:
-        findings.refuse("The query language JSONata is not supported yet", "/QueryLanguage")
     version = fields.string("Version", "1.0")
     if version != "1.0":
         fields.problem("Version", "The field 'Version' should have one of these values: [1.0]")

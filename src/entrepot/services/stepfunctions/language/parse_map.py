@@ -68,6 +68,15 @@ def parse_distributed_fields(fields: Fields) -> None:
             fields.findings.refuse(f"The distributed Map ({name}) is not supported yet", fields.at(name))
 
 
+def refuse_distributed(fields: Fields) -> None:
+    """Note that the fields of the distributed Map are not served, in a state with JSONata."""
+    if len(fields.string("Label")) > MAX_LABEL_CHARACTERS:
+        fields.problem("Label", f"A Label may have {MAX_LABEL_CHARACTERS} characters at most")
+    for name in ("ItemReader", "ItemBatcher", "ResultWriter", "Label"):
+        if fields.has(name):
+            fields.findings.refuse(f"The distributed Map ({name}) is not supported yet", fields.at(name))
+
+
 def _parse_reader(fields: Fields) -> None:
     if not fields.has("ItemReader"):
         return

@@ -27,10 +27,19 @@ from .definition import (
 )
 from .diagnostics import Findings
 from .evaluation import ALL, Json
-from .fields import ROOT_PATH, Fields
+from .fields import ROOT_PATH, ROOT_REFERENCE, Fields
 from .parse_choices import parse_condition
-from .parse_jsonata import JSONATA_ONLY, check_jsonata_state, wrong_language
-from .parse_map import parse_distributed_fields, processor_of
+from .parse_jsonata import (
+    JSONATA_ONLY,
+    JsonataFields,
+    common_fields,
+    credentials,
+    map_fields,
+    refuse_jsonpath,
+    wait_fields,
+    wrong_language,
+)
+from .parse_map import parse_distributed_fields, processor_of, refuse_distributed
 from .parse_resource import parse_resource
 from .timestamps import timestamp_ms
 
@@ -67,8 +76,10 @@ def parse_state(name: str, source: dict[str, Json], location: str, reading: Read
     if state_type not in ("Choice", "Succeed", "Fail"):
         _parse_transition(fields)
     if _language_of(fields, reading) is QueryLanguage.JSONATA:
-        _check_jsonata(fields, state_type, reading)
-        return nothing
+        refuse_jsonpath(fields)
+        state = _JSONATA_READERS[state_type](fields, common_fields(name, fields, state_type), reading)
+        fields.finish()
+        return state
     for field in JSONATA_ONLY:
         if fields.has(field):
             fields.findings.error(wrong_language(field, "JSONPath", "JSONata"), location)
@@ -85,20 +96,6 @@ def _language_of(fields: Fields, reading: Reading) -> QueryLanguage:
         message = "'QueryLanguage' can not be 'JSONPath' if set to 'JSONata' for whole state machine"
         fields.findings.error(message, fields.location)
     return language
-
-
-def _check_jsonata(fields: Fields, state_type: str, reading: Reading) -> None:
-    """Check a state in JSONata as far as possible, and note that it cannot be served."""
-    check_jsonata_state(fields, state_type)
-    if state_type == "Task":
-        parse_resource(fields, reading.express)
-        _parse_credentials(fields)
-    elif state_type == "Parallel":
-        _parse_branches(fields, reading)
-    elif state_type == "Map":
-        processor_of(fields, reading.read_workflow)
-    fields.finish()
-    fields.findings.refuse("The query language JSONata is not supported yet", fields.location)
 
 
 def _common(name: str, fields: Fields, state_type: str) -> dict[str, Any]:
@@ -144,8 +141,7 @@ def _parse_task(fields: Fields, common: dict[str, Any], reading: Reading) -> Sta
     fields.require("Resource")
     timeout = _parse_seconds(fields, "TimeoutSeconds")
     heartbeat = _parse_seconds(fields, "HeartbeatSeconds")
-    if timeout and heartbeat and timeout.value_s and heartbeat.value_s and heartbeat.value_s >= timeout.value_s:
-        fields.problem("HeartbeatSeconds", "HeartbeatSeconds must be smaller than TimeoutSeconds")
+    _check_heartbeat(fields, timeout, heartbeat)
     return Task(
         **common,
         resource=parse_resource(fields, reading.express),
@@ -157,6 +153,11 @@ def _parse_task(fields: Fields, common: dict[str, Any], reading: Reading) -> Sta
         timeout=timeout,
         heartbeat=heartbeat,
     )
+
+
+def _check_heartbeat(fields: Fields, timeout: Seconds | None, heartbeat: Seconds | None) -> None:
+    if timeout and heartbeat and timeout.value_s and heartbeat.value_s and heartbeat.value_s >= timeout.value_s:
+        fields.problem("HeartbeatSeconds", "HeartbeatSeconds must be smaller than TimeoutSeconds")
 
 
 def _parse_credentials(fields: Fields) -> Any:
@@ -212,7 +213,7 @@ def _parse_retry(fields: Fields) -> tuple[Retrier, ...]:
     return tuple(retriers)
 
 
-def _parse_catch(fields: Fields) -> tuple[Catcher, ...]:
+def _parse_catch(fields: Fields, *, jsonata: bool = False) -> tuple[Catcher, ...]:
     sources = fields.objects("Catch")
     catchers = []
     for number, (source, place) in enumerate(sources):
@@ -220,9 +221,16 @@ def _parse_catch(fields: Fields) -> tuple[Catcher, ...]:
         entry.comment()
         names = _parse_error_equals(entry, number == len(sources) - 1)
         entry.require("Next")
-        if entry.has("Output"):
-            entry.findings.error(wrong_language("Output", "JSONPath", "JSONata"), place)
-        catchers.append(Catcher(names, entry.string("Next"), entry.result_path(), entry.assign()))
+        target = entry.string("Next")
+        if jsonata:
+            refuse_jsonpath(entry)
+            reader = JsonataFields(entry, f"Catch[{number}]/")
+            assign, output = reader.assign(error_output=True), reader.template("Output", error_output=True)
+            catchers.append(Catcher(names, target, ROOT_REFERENCE, assign, output))
+        else:
+            if entry.has("Output"):
+                entry.findings.error(wrong_language("Output", "JSONPath", "JSONata"), place)
+            catchers.append(Catcher(names, target, entry.result_path(), entry.assign()))
         entry.finish()
     return tuple(catchers)
 
@@ -329,4 +337,91 @@ _READERS: dict[str, Callable[[Fields, dict[str, Any], Reading], State]] = {
     "Fail": _parse_fail,
     "Parallel": _parse_parallel,
     "Map": _parse_map,
+}
+
+
+def _jsonata_pass(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    return Pass(**common)
+
+
+def _jsonata_task(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    fields.require("Resource")
+    reader = JsonataFields(fields)
+    timeout, heartbeat = reader.seconds("TimeoutSeconds"), reader.seconds("HeartbeatSeconds")
+    _check_heartbeat(fields, timeout, heartbeat)
+    return Task(
+        **common,
+        resource=parse_resource(fields, reading.express),
+        parameters=reader.template("Arguments"),
+        credentials=credentials(fields),
+        retry=_parse_retry(fields),
+        catch=_parse_catch(fields, jsonata=True),
+        timeout=timeout,
+        heartbeat=heartbeat,
+    )
+
+
+def _jsonata_choice(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    fields.require("Choices")
+    rules = []
+    for number, (source, place) in enumerate(fields.objects("Choices")):
+        rule = Fields(source, place, fields.findings)
+        rule.comment()
+        rule.require("Next")
+        refuse_jsonpath(rule)
+        reader = JsonataFields(rule, f"Choices[{number}]/")
+        rules.append(ChoiceRule(reader.condition(), rule.string("Next"), reader.assign(), reader.template("Output")))
+        rule.finish()
+    if fields.source.get("Choices") == []:
+        fields.problem("Choices", "Value cannot be empty")
+    default = fields.string("Default") if fields.has("Default") else None
+    return Choice(**common, choices=tuple(rules), default=default)
+
+
+def _jsonata_wait(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    return Wait(**common, **wait_fields(fields))
+
+
+def _jsonata_succeed(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    return Succeed(**common)
+
+
+def _jsonata_fail(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    reader = JsonataFields(fields)
+    error, error_expression = reader.text("Error")
+    cause, cause_expression = reader.text("Cause")
+    return Fail(**common, error=error, error_path=error_expression, cause=cause, cause_path=cause_expression)
+
+
+def _jsonata_parallel(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    fields.require("Branches")
+    return Parallel(
+        **common,
+        branches=_parse_branches(fields, reading),
+        parameters=JsonataFields(fields).template("Arguments"),
+        retry=_parse_retry(fields),
+        catch=_parse_catch(fields, jsonata=True),
+    )
+
+
+def _jsonata_map(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
+    refuse_distributed(fields)
+    return Map(
+        **common,
+        **map_fields(fields),
+        item_processor=processor_of(fields, reading.read_workflow),
+        retry=_parse_retry(fields),
+        catch=_parse_catch(fields, jsonata=True),
+    )
+
+
+_JSONATA_READERS: dict[str, Callable[[Fields, dict[str, Any], Reading], State]] = {
+    "Pass": _jsonata_pass,
+    "Task": _jsonata_task,
+    "Choice": _jsonata_choice,
+    "Wait": _jsonata_wait,
+    "Succeed": _jsonata_succeed,
+    "Fail": _jsonata_fail,
+    "Parallel": _jsonata_parallel,
+    "Map": _jsonata_map,
 }
