@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from entrepot.database import Transaction
+from entrepot.operations import Call, Principal
 from entrepot.services.s3 import ObjectCreated, ObjectDeleted, buckets, event_detail
 from entrepot.services.s3.collect import Collector
 from entrepot.services.s3.errors import (
@@ -16,8 +19,10 @@ from entrepot.services.s3.errors import (
     NoSuchKeyError,
     PreconditionFailedError,
 )
+from entrepot.services.s3.objects import NO_ATTRIBUTES
 from entrepot.services.s3.scrub import scrub
 from entrepot.services.s3.service import S3
+from entrepot.services.s3.versions import COPIES_LIMIT
 from tests.unit.s3_site import CALL, blob_of, opened
 
 
@@ -259,3 +264,29 @@ async def test_scrub_finds_each_kind_of_damage(tmp_path: Path) -> None:
         report = await scrub(s3.database, s3.blobs, lambda done, total: told.append((done, total)))
         assert {one.key for one in report.damaged} == {"flipped", "copy", "short", "gone", "inline damaged"}
         assert (report.checked, told[-1]) == (6, (6, 6))
+
+
+async def test_a_workflow_that_starts_itself_by_its_copies_is_stopped(tmp_path: Path) -> None:
+    role = Call(Principal("arn:aws:sts::000000000000:assumed-role/w/s", "role", "s", role_arn="w"), "request")
+    user = Call(Principal("arn:aws:transfer:::user/u", "user", "u"), "request")
+    async with opened(tmp_path) as (s3, _):
+
+        def rounds(tx: Transaction) -> int:
+            buckets.create(tx, "elsewhere")
+            buckets.set_event_bridge(tx, "bucket", enabled=True)
+            version = s3.publish(tx, "bucket", "k", blob_of(b"x"), user)
+            for number in range(100):
+                version = s3.copy_object(tx, version, "elsewhere", "delivered", role)
+                assert version.attributes.copies == number
+                version = s3.copy_object(tx, version, "bucket", f"{number}", user)
+                version = s3.rename_object(tx, "bucket", version.key, f"{number}-renamed", user)
+                try:
+                    fresh = replace(NO_ATTRIBUTES, content_type="text/plain")
+                    version = s3.copy_object(tx, version, "bucket", f"{number}-copied", role, attributes=fresh)
+                except InvalidRequestError as error:
+                    assert "seems to start itself" in error.message
+                    return number
+                assert version.attributes.content_type == "text/plain"
+            return -1
+
+        assert await s3.database.write(rounds) == COPIES_LIMIT

@@ -39,6 +39,8 @@ class Attributes:
     tags: Mapping[str, str] = field(default_factory=dict)
     checksums: Mapping[str, str] = field(default_factory=dict)
     part_sizes: tuple[int, ...] = ()
+    copies: int = 0
+    """How many copies by roles, one after the other, led here: what tells a loop of workflows from a delivery."""
 
     def to_json(self) -> str | None:
         """Return the column's text; None when there is nothing to say, which is the usual case."""
@@ -55,6 +57,8 @@ class Attributes:
             document["c"] = dict(self.checksums)
         if self.part_sizes:
             document["p"] = [[size, len(list(run))] for size, run in itertools.groupby(self.part_sizes)]
+        if self.copies:
+            document["n"] = self.copies
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False) if document else None
 
     @staticmethod
@@ -70,6 +74,7 @@ class Attributes:
             document.get("g", {}),
             document.get("c", {}),
             tuple(size for size, count in document.get("p", ()) for _ in range(count)),
+            document.get("n", 0),
         )
 
 

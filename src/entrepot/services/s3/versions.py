@@ -41,6 +41,11 @@ from entrepot.services.s3.objects import (
 KEY_LIMIT_BYTES = 1024
 """AWS's limit for a key, in UTF-8."""
 
+COPIES_LIMIT = 16
+"""Copies of copies that roles (functions, state machines) make. A workflow that copies into a bucket whose events start it
+would go on for ever; AWS Lambda stops such a loop after about as many rounds:
+https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html"""
+
 RENAME_LIMIT = 1000
 """At most this many objects change their name in one transaction."""
 
@@ -228,6 +233,8 @@ class Objects:
         into = buckets.get(tx, bucket)
         if if_none_match or if_match is not None:
             self.check_conditions(tx, into, key, if_none_match=if_none_match, if_match=if_match)
+        kept = source.attributes if attributes is None else attributes
+        copies = _copies(source, into, key, call)
         now_ms = clock.now_ms()
         version = replace(
             source,
@@ -238,7 +245,7 @@ class Objects:
             etag=source.etag if etag is None else etag,
             modified_at_ms=now_ms,
             mtime_ms=now_ms if mtime_ms is None else mtime_ms,
-            attributes=source.attributes if attributes is None else attributes,
+            attributes=kept if kept.copies == copies else replace(kept, copies=copies),
         )
         self._put(tx, into, version, call, "CopyObject", source)
         return version
@@ -421,6 +428,23 @@ class Objects:
         for entry in page.objects:
             self.rename_object(tx, bucket, entry.key, destination_prefix + entry.key[len(source_prefix) :], call)
         return Renamed(len(page.objects), page.next_after)
+
+
+def _copies(source: ObjectVersion, into: Bucket, key: str, call: Call) -> int:
+    """Return the new version's `copies`; raise InvalidRequestError where they have become a loop.
+
+    Only copies that raise an event count: a bucket without events passes the number on, so that a delivery costs nothing.
+    """
+    before = source.attributes.copies
+    if call.principal.kind != "role" or not into.event_bridge:
+        return before
+    if before >= COPIES_LIMIT:
+        raise InvalidRequestError(
+            f"{source.bucket}/{source.key} is a copy of copies, {before} deep, and is not copied to {into.name}/{key}: its "
+            "workflow seems to start itself by what it copies. Let the rule's event pattern leave out what the workflow "
+            "writes, or write into a bucket that does not send events."
+        )
+    return before + 1
 
 
 def _attributes(content_type: str | None, metadata: Mapping[str, str] | None) -> Attributes:
