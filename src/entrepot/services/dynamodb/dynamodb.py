@@ -135,23 +135,20 @@ class DynamoDB:
 
     def update_item(
         self, tx: Transaction, table_name: str, key: Mapping[str, Any], attributes: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Set attributes (plain values; None removes one) of an item, which is created where missing; return it."""
+    ) -> None:
+        """Set attributes (plain values; None removes one) of an item, which is created where missing."""
         normalised_key = normalise_item(values.to_item(key))[0]
         changed = values.to_item({name: value for name, value in attributes.items() if value is not None})
-        normalised = normalise_item(changed)[0]
 
         def change(old: Item | None) -> Item:
             kept = {name: value for name, value in (old or normalised_key).items() if name not in attributes}
-            new, size_bytes = normalise_item({**kept, **normalised, **normalised_key})
+            new, size_bytes = normalise_item({**kept, **changed, **normalised_key})
             check_size(size_bytes, update=True)
             return new
 
-        _, new = self.on_table(
+        self.on_table(
             tx, table_name, lambda table: self.change(tx, table, key_of_request(table, normalised_key), change)
         )
-        assert new is not None
-        return values.from_item(new)
 
     def get_item(self, reader: Reader, table_name: str, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return an item as plain values, or None. Raises ResourceNotFound, Validation."""
