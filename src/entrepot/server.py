@@ -186,6 +186,7 @@ def sftp_settings(folder: StackFolder, settings: Settings) -> SFTPSettings:
 
 def run(folder: StackFolder, settings: Settings, on_ready: Callable[[Addresses], None]) -> None:
     """Serve until SIGTERM or SIGINT; a second signal ends at once."""
+    os.umask(0o077)  # whatever the data folder's own mode, what is written there is the owner's alone
     for order in filter(None, settings.storage.crash_at.split(",")):
         point, _, nth = order.partition(":")
         faults.arm(point, int(nth or 1))
@@ -231,6 +232,7 @@ def check(folder: StackFolder, settings: Settings) -> None:
 def backup(folder: StackFolder, settings: Settings, target: Path) -> None:
     """Write a consistent copy of the ledger to a new file, also while a server runs."""
 
+    os.umask(0o077)  # the copy holds the content of small files
     path = str(target.absolute())
 
     async def copy() -> None:
