@@ -489,6 +489,15 @@ async def test_handles_are_limited(tmp_path: Path) -> None:
         assert await client.close(await client.open(b"g", NEW)) == OK
 
 
+async def test_refused_commands_take_no_channels_away(site: Site) -> None:
+    """Some clients ask for `md5sum` on the connection whose SFTP channels they go on with."""
+    async with site.connect() as connection:
+        for _ in range(2 * SETTINGS.channels_per_session):
+            assert (await connection.run("md5sum f", check=False)).exit_status == 1
+        async with wire_client(connection) as client:
+            await put(client, b"f", b"x")
+
+
 async def test_sessions_of_a_user_are_limited_and_listed(tmp_path: Path) -> None:
     async with running(tmp_path, settings=replace(SETTINGS, sessions_per_user=2)) as site:
         async with client_of(site) as first, client_of(site):

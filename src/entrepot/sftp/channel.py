@@ -66,6 +66,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._queued_bytes = 0
         self._paused = False
         self._ended = False
+        self._gone = False
         self._wake = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -81,6 +82,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
     def is_busy(self) -> bool:
         """Whether requests wait or are worked on."""
         return bool(self._queue) or self._working or self.files.is_closing
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of the channel is left, so that another may take its place."""
+        return self._gone if self.task is None else self.task.done()
 
     # ── what asyncssh calls ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,7 +141,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended = True
+        self._ended = self._gone = True
         self._chan = None
         self._wake.set()
         self._writable.set()

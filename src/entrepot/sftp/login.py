@@ -223,7 +223,7 @@ class Login(asyncssh.SSHServer):
     def session_requested(self) -> Any:
         """Open one more SFTP channel."""
         session, connection = self.session, self._connection
-        self.channels = [channel for channel in self.channels if channel.task is None or not channel.task.done()]
+        self.channels = [channel for channel in self.channels if not channel.is_over]
         if session is None or connection is None:
             return False
         if len(self.channels) >= session.site.settings.channels_per_session:
