@@ -144,6 +144,7 @@ def commands_page() -> str:
         "| 3 | the stack is invalid |",
         "| 4 | the server cannot be reached |",
         "| 5 | no such thing |",
+        "| 130 | interrupted |",
         "",
     ]
     group = typer.main.get_command(app)

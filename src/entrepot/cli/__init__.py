@@ -1,7 +1,7 @@
 """The commands. `init`, `check` and `up` work on the stack's folder; all others talk to the running server's public API.
 
 Exit codes: 0 done · 1 the request failed, or part of it · 2 wrong usage · 3 the stack is invalid · 4 the server cannot be
-reached · 5 no such thing.
+reached · 5 no such thing · 130 interrupted.
 """
 
 import sys

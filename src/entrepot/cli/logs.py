@@ -1,5 +1,6 @@
 """`entrepot logs`: reads log groups, and follows them."""
 
+import json
 import time
 from datetime import timedelta
 from typing import Annotated, Any
@@ -29,7 +30,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines arrive, until interrupted.")] = False,
     output: FormatOption = Format.table,
 ) -> None:
-    """Show the lines of a log group, oldest first; without a group, list the groups."""
+    """Show the lines of a log group, oldest first; without a group, list the groups.
+
+    With --follow, -o json prints one object a line.
+    """
     with connected(stack) as connection:
         client = connection.client("logs")
         if group is None:
@@ -47,9 +51,12 @@ def logs(
                 del seen[next(iter(seen))]
             if output is Format.json and not follow:
                 show.as_json(fresh)
+            elif output is Format.json:
+                for event in fresh:
+                    typer.echo(json.dumps(event, ensure_ascii=False))
             else:
                 for event in fresh:
-                    typer.echo(f"{show.when(event['timestamp'])}  {show.printable(event['message'].rstrip())}")
+                    typer.echo(f"{show.when_ms(event['timestamp'])}  {show.printable(event['message'].rstrip())}")
             if not follow:
                 return
             if fresh:

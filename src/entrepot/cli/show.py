@@ -161,6 +161,11 @@ def when(value: object) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def when_ms(value_ms: int) -> str:
+    """Return a time in milliseconds in the operator's own zone, to the millisecond."""
+    return f"{when(value_ms)}.{value_ms % 1000:03d}"
+
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 

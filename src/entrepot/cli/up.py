@@ -9,7 +9,9 @@ import msgspec
 import typer
 
 from entrepot import settings
+from entrepot.cli import show
 from entrepot.cli.client import HERE, StackOption
+from entrepot.cli.show import Format, FormatOption
 from entrepot.settings import StackFolder
 
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="0 = any free port.")]
@@ -37,7 +39,7 @@ def up(
     server.run(stack, loaded, on_ready=lambda addresses: print(addresses.ready_line(), flush=True))
 
 
-def check(stack: StackOption = HERE) -> None:
+def check(stack: StackOption = HERE, output: FormatOption = Format.table) -> None:
     """Validate stack.toml and every pattern, definition, policy and key, without starting anything."""
     from entrepot import server
 
@@ -51,4 +53,7 @@ def check(stack: StackOption = HERE) -> None:
         "state machine": len(loaded.state_machines),
         "function": len(loaded.functions),
     }
+    if output is Format.json:
+        show.as_json({"valid": True, **{f"{name.replace(' ', '_')}s": n for name, n in counts.items()}})
+        return
     typer.echo("The stack is valid: " + ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items()))

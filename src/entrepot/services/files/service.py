@@ -136,9 +136,10 @@ class Files:
             return
         pipeline = self._by_source[source.bucket]
         inside = created.bucket == source.bucket
-        tx.execute(
+        row = tx.one(
             "UPDATE files_file SET copied_at_ms = ?, copied_sequence = ?, copied_bucket = ?, copied_key = ? "
-            "WHERE sequence = ? AND (copied_at_ms IS NULL OR ? = 0)",  # A copy inside tells less than a delivery.
+            "WHERE sequence = ? AND (copied_at_ms IS NULL OR ? = 0) "  # A copy inside tells less than a delivery.
+            "RETURNING status, route_id",
             (
                 created.created_at_ms,
                 sequence_of(created.sequencer),
@@ -148,6 +149,11 @@ class Files:
                 int(inside),
             ),
         )
+        if row == (UPLOADED, None) and created.bucket == pipeline.destination_bucket and not inside:
+            # No execution will say how it ended: a function that is the rule's own target, or an operator, delivered it.
+            file = Records(tx, self._pipelines).one("sequence = ?", sequence_of(source.sequencer))
+            assert file is not None
+            self.set_status(tx, file, TRANSFERRED, created.created_at_ms, None)
 
     def object_deleted(self, tx: Transaction, deleted: DeletedObject) -> None:
         """Drop the record of an upload under a temporary name (`x.filepart`) that was renamed before anything ran.
