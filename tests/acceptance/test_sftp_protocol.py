@@ -102,7 +102,7 @@ async def test_close_that_arrived_is_honoured_though_the_client_went_away(site: 
         client.send_write(handle, 0, b"data")
         client.send(wire.CLOSE, text(handle))
         client._writer.write_eof()
-        await until(lambda: site.created)
+        await until(lambda: site.log("CLOSE"))
     assert await site.content("home/f") == b"data"
 
 
