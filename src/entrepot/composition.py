@@ -14,7 +14,7 @@ from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AwsError
 from entrepot.loglines import LogLine
 from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
-from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, stepfunctions, sts, transfer
+from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sqs, stepfunctions, sts, transfer
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
 
@@ -35,6 +35,7 @@ MIGRATIONS = (
     *iam.MIGRATIONS,
     *lambda_.MIGRATIONS,
     *s3.MIGRATIONS,
+    *sqs.MIGRATIONS,
     *stack.MIGRATIONS,
     *stepfunctions.MIGRATIONS,
     *transfer.MIGRATIONS,
@@ -114,6 +115,7 @@ class Composition:
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
         )
+        self.sqs = sqs.SQS(self.database, self.account, endpoint_url=lambda: self.endpoint.url)
         for service, room in self._rooms():
             self.operations.add(service, room)
 
@@ -125,6 +127,7 @@ class Composition:
             ("lambda", lambda_.operations(self.lambda_)),
             ("logs", logs.operations(self.logs)),
             ("s3", s3.operations(self.s3, self.operations.require)),
+            ("sqs", sqs.operations(self.sqs)),
             ("stepfunctions", stepfunctions.operations(self.stepfunctions)),
             ("sts", sts.operations(self._sts())),
             ("transfer", transfer.operations(self.transfer)),

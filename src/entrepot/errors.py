@@ -12,11 +12,13 @@ class AwsError(Exception):
     """An error with the code AWS documents, serialised by `aws/` and mapped to an SFTP status by `sftp/`.
 
     `code` is AWS's error code, `status` the HTTP status, `members` further members of the error's shape
-    (such as `BucketName`), in AWS's spelling.
+    (such as `BucketName`), in AWS's spelling. `query_code` is the code that a service which once spoke the query
+    protocol (SQS) had there, where it was another.
     """
 
     code: ClassVar[str] = "InternalError"
     status: ClassVar[int] = 500
+    query_code: ClassVar[str | None] = None
 
     def __init__(self, message: str = "", **members: object) -> None:
         super().__init__(message)

@@ -25,6 +25,7 @@ class JsonRpc:
         self._writers = JsonWriters()
         self._content_type = f"application/x-amz-json-{model.metadata.get('jsonVersion', '1.0')}"
         self._with_crc32 = model.service_name == "dynamodb"
+        self._with_query_codes = "awsQueryCompatible" in model.metadata
         self._error_prefix = "com.amazonaws.dynamodb.v20120810#" if model.service_name == "dynamodb" else ""
 
     def read(self, operation: OperationModel, incoming: Incoming) -> dict[str, Any]:
@@ -50,6 +51,9 @@ class JsonRpc:
         document["__type"] = self._error_prefix + code
         response = self._respond(status, dumps(document), request_id)
         response.headers["x-amzn-errortype"] = code
+        if self._with_query_codes:
+            side = "Sender" if status < 500 else "Receiver"
+            response.headers["x-amzn-query-error"] = f"{error.query_code or code};{side}"
         return response
 
     def _respond(self, status: int, body: bytes, request_id: str) -> HttpResponse:
