@@ -359,3 +359,23 @@ async def test_a_role_is_assumed_only_by_whom_it_trusts(stack: Stack) -> None:
         RoleName="c",
         AssumeRolePolicyDocument=json.dumps(conditional),
     )
+
+
+async def test_a_session_ends_with_its_role_also_when_another_takes_its_name(stack: Stack) -> None:
+    name, arn = "temporary", "arn:aws:iam::000000000000:role/temporary"
+
+    async def make() -> None:
+        await stack.call("iam", "CreateRole", RoleName=name, AssumeRolePolicyDocument=TRUST)
+        await stack.call("iam", "PutRolePolicy", RoleName=name, PolicyName="p", PolicyDocument=allow("s3:*"))
+
+    await make()
+    issued = stack.iam.issue_credentials(arn, "session")
+    found = stack.iam.find_credentials(issued.access_key_id, issued.session_token)
+    assert found is not None
+    assert stack.iam.authorize(found.principal, PUT).allowed
+    await stack.call("iam", "DeleteRolePolicy", RoleName=name, PolicyName="p")
+    await stack.call("iam", "DeleteRole", RoleName=name)
+    assert not stack.iam.authorize(found.principal, PUT).allowed
+    await make()
+    assert not stack.iam.authorize(found.principal, PUT).allowed
+    assert stack.iam.authorize(stack.iam.issue_credentials(arn, "session").principal, PUT).allowed

@@ -7,6 +7,7 @@ it, and nothing has to be stored or cleaned up.
 
 import base64
 import binascii
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -29,17 +30,24 @@ MAX_SESSION_POLICY_LENGTH = 2_048
 VERIFIED_TOKENS = 1_024
 """Verified tokens that are remembered, so that a worker's many calls cost one HMAC."""
 
+USER_ID = "aws:userid"
+"""The policy variable that names a session of a role by the role's unique id."""
+
 _FORMAT = "EN1."
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a session token says. `role_arn` is None for the account's own (root) session."""
+    """What a session token says. `role_arn` is None for the account's own (root) session.
+
+    `role_id` is the role's unique id (`AROA…`): another role of the same name is not the one that was assumed.
+    """
 
     role_arn: str | None
     session_name: str
     expires_at_ms: int
     session_policy: str | None = None
+    role_id: str | None = None
 
 
 class AccessKeys:
@@ -68,7 +76,7 @@ class AccessKeys:
         """Return new temporary credentials with these claims."""
         access_key_id = "ASIA" + _base32(bytes.fromhex(ids.random_hex(16)))
         payload = json.dumps(
-            [access_key_id, claims.role_arn, claims.session_name, claims.expires_at_ms, claims.session_policy],
+            [access_key_id, *dataclasses.astuple(claims)],
             separators=(",", ":"),
         ).encode()
         token = _FORMAT + base64.urlsafe_b64encode(self._tag(payload) + payload).decode().rstrip("=")
@@ -115,7 +123,7 @@ class AccessKeys:
         if claims.role_arn is None:
             principal = root_principal(self._account)
         else:
-            principal = role_principal(claims.role_arn, claims.session_name, claims.session_policy)
+            principal = role_principal(claims.role_arn, claims.session_name, claims.session_policy, claims.role_id)
         secret = self.secret_access_key(access_key_id, token)
         return Credentials(access_key_id, secret, token, principal, claims.expires_at_ms)
 
@@ -129,8 +137,13 @@ def root_principal(account: Account) -> Principal:
     return Principal(account.iam_arn("root"), "root", "root")
 
 
-def role_principal(role_arn: str, session_name: str, session_policy: str | None = None) -> Principal:
-    """Return who acts in a session of a role (`arn:aws:iam::000000000000:role/path/name`). Raises ValidationError."""
+def role_principal(
+    role_arn: str, session_name: str, session_policy: str | None = None, role_id: str | None = None
+) -> Principal:
+    """Return who acts in a session of a role (`arn:aws:iam::000000000000:role/path/name`). Raises ValidationError.
+
+    With `role_id` the session is one of exactly that role: it has no rights once the role was deleted and made anew.
+    """
     prefix, _, name = role_arn.partition(":role/")
     parts = prefix.split(":")
     if len(parts) != 5 or not name:
@@ -143,6 +156,7 @@ def role_principal(role_arn: str, session_name: str, session_policy: str | None 
         name=session_name,
         role_arn=role_arn,
         session_policy=session_policy,
+        variables={} if role_id is None else {USER_ID: f"{role_id}:{session_name}"},
     )
 
 

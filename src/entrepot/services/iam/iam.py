@@ -19,6 +19,7 @@ from entrepot.operations import Decision, Permission, Principal
 from entrepot.services.iam import roles
 from entrepot.services.iam.credentials import (
     MAX_SESSION_POLICY_LENGTH,
+    USER_ID,
     AccessKeys,
     Claims,
     expiry_ms,
@@ -154,7 +155,12 @@ class IAM:
         """Return the identity policies of a principal; none for whom nobody knows."""
         if principal.role_arn is not None:
             compiled = self._roles.get(principal.role_arn)
-            return NOTHING if compiled is None else compiled.policies
+            if compiled is None:
+                return NOTHING
+            user_id = principal.variables.get(USER_ID)
+            if user_id is not None and user_id.partition(":")[0] != compiled.role.role_id:
+                return NOTHING  # a session of a role that is gone; this one only has its name
+            return compiled.policies
         if principal.kind == "root":
             return ADMINISTRATOR
         if principal.kind == "service":
@@ -207,7 +213,8 @@ class IAM:
     ) -> Credentials:
         """Return temporary credentials for a session of a role. Raises ValidationError, MalformedPolicyDocument."""
         self._check_session(session_name, duration_s, session_policy)
-        return self._keys.issue(Claims(role_arn, session_name, expiry_ms(duration_s), session_policy))
+        role_id = self.role_id(role_arn)
+        return self._keys.issue(Claims(role_arn, session_name, expiry_ms(duration_s), session_policy, role_id))
 
     def issue_session_token(self, principal: Principal, duration_s: int = 43_200) -> Credentials:
         """Return temporary credentials with the caller's own rights (GetSessionToken)."""
