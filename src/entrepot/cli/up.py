@@ -3,7 +3,7 @@
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -15,6 +15,17 @@ from entrepot.cli.show import Format, FormatOption
 from entrepot.settings import StackFolder
 
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="0 = any free port.")]
+
+
+class OneLine(logging.Formatter):
+    """One line a record, and indented ones for an exception: a key or a name from outside must not forge a line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        record.message = show.printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        return "\n".join(f"  {show.printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 def up(
@@ -31,9 +42,9 @@ def up(
     ports = {"sftp_port": sftp_port, "api_port": api_port, "console_port": console_port}
     chosen = {name: port for name, port in ports.items() if port is not None}
     loaded = msgspec.structs.replace(loaded, server=msgspec.structs.replace(loaded.server, **chosen))
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     server.run(stack, loaded, on_ready=lambda addresses: print(addresses.ready_line(), flush=True))
