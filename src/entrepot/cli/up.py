@@ -20,11 +20,11 @@ PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="0 = any 
 class OneLine(logging.Formatter):
     """One line a record, and indented ones for an exception: a key or a name from outside must not forge a line."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+    def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = show.printable(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+    def formatException(self, ei: Any) -> str:
         return "\n".join(f"  {show.printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
