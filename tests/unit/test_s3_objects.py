@@ -268,7 +268,7 @@ async def test_scrub_finds_each_kind_of_damage(tmp_path: Path) -> None:
 
 async def test_a_workflow_that_starts_itself_by_its_copies_is_stopped(tmp_path: Path) -> None:
     role = Call(Principal("arn:aws:sts::000000000000:assumed-role/w/s", "role", "s", role_arn="w"), "request")
-    user = Call(Principal("arn:aws:transfer:::user/u", "user", "u"), "request")
+    user = replace(role, session_id="an SFTP session")
     async with opened(tmp_path) as (s3, _):
 
         def rounds(tx: Transaction) -> int:

@@ -434,9 +434,10 @@ def _copies(source: ObjectVersion, into: Bucket, key: str, call: Call) -> int:
     """Return the new version's `copies`; raise InvalidRequestError where they have become a loop.
 
     Only copies that raise an event count: a bucket without events passes the number on, so that a delivery costs nothing.
+    What people do in an SFTP session (their sessions are a role's, too) is no loop.
     """
     before = source.attributes.copies
-    if call.principal.kind != "role" or not into.event_bridge:
+    if call.principal.kind != "role" or call.session_id is not None or not into.event_bridge:
         return before
     if before >= COPIES_LIMIT:
         raise InvalidRequestError(
