@@ -464,14 +464,14 @@ async def test_rules_are_put_described_listed_and_deleted(house: House) -> None:
     [
         ({"Id": "t", "Arn": "nonsense"}, "Provided Arn is not in correct format"),
         ({"Id": "t", "Arn": MACHINE}, "RoleArn is required for target"),
-        ({"Id": "t", "Arn": "arn:aws:sqs:us-east-1:000000000000:q"}, "not supported here"),
+        ({"Id": "t", "Arn": "arn:aws:sns:us-east-1:000000000000:q"}, "not supported here"),
         (machine_target(Input="{"), "JSON syntax error in input"),
         (machine_target(Input="1", InputPath="$"), "Only one of Input, InputPath, or InputTransformer"),
         (machine_target(InputPath="detail"), "must start with '\\$'"),
         (machine_target(InputTransformer={"InputTemplate": '{"a": <x>}'}), "not in InputPathsMap"),
         (machine_target(InputTransformer={"InputTemplate": '{"a": '}), "does not give JSON"),
         (machine_target(RetryPolicy={"MaximumRetryAttempts": 186}), "between 0 and 185"),
-        (machine_target(SqsParameters={}), "SqsParameters is not supported"),
+        (machine_target(SqsParameters={}), "SqsParameters are for queues only"),
         (machine_target(Id="a b"), "must match"),
     ],
 )

@@ -1,10 +1,14 @@
 """Deliveries that failed for good, with the reason, until somebody delivers them again or drops them."""
 
+import re
 from dataclasses import dataclass
+from typing import Any
 
 from entrepot.database import Reader, Transaction
 from entrepot.errors import AwsError
-from entrepot.services.events.delivery import Queued
+from entrepot.services.events.delivery import Queued, is_retryable
+from entrepot.services.events.rules import Target
+from entrepot.services.events.targets import queue_url
 
 LIST_LIMIT = 1000
 """Dead letters that one call returns."""
@@ -30,6 +34,42 @@ class DeadLetter:
     event_id: str
     event_text: str
 
+
+def message(queued: Queued, target: Target, rule_arn: str, error: AwsError) -> dict[str, Any]:
+    """Return the SendMessage request that puts a delivery into its target's dead-letter queue, with AWS's attributes.
+
+    Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html
+    """
+    attributes = {
+        "RULE_ARN": rule_arn,
+        "TARGET_ARN": target.arn,
+        "ERROR_CODE": _error_code(error),
+        "ERROR_MESSAGE": _ALLOWED.sub("?", error.message)[:1024] or error.code,
+    }
+    if is_retryable(error):
+        tried_out = queued.tries >= target.retry_policy.maximum_retry_attempts
+        attributes["EXHAUSTED_RETRY_CONDITION"] = "MaximumRetryAttempts" if tried_out else "MaximumEventAgeInSeconds"
+        attributes["RETRY_ATTEMPTS"] = str(queued.tries)
+    assert target.dead_letter_arn is not None
+    return {
+        "QueueUrl": queue_url(target.dead_letter_arn),
+        "MessageBody": queued.event_text,
+        "MessageAttributes": {name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()},
+    }
+
+
+def _error_code(error: AwsError) -> str:
+    if "AccessDenied" in error.code:
+        return "NO_PERMISSIONS"
+    if any(word in error.code for word in ("NotFound", "DoesNotExist", "NonExistent")):
+        return "NO_RESOURCE"
+    if "Thrott" in error.code or error.code == "TooManyRequestsException":
+        return "THROTTLING"
+    return "INTERNAL_ERROR" if error.status >= 500 else "SDK_CLIENT_ERROR"
+
+
+_ALLOWED = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What a message may not have."""
 
 _COLUMNS = "failed_at_ms, bus_name, rule_name, target_id, target_arn, attempt, tries, error_code, error_message, event_id, event"
 

@@ -17,6 +17,13 @@ class ResourceNotFoundError(AwsError):
     status = 400
 
 
+class ResourceAlreadyExistsError(AwsError):
+    """An event bus, archive or replay of that name exists."""
+
+    code = "ResourceAlreadyExistsException"
+    status = 400
+
+
 class LimitExceededError(AwsError):
     """One of the documented quotas would be exceeded."""
 

@@ -19,12 +19,13 @@ from entrepot.operations import (
     WriteOperation,
 )
 from entrepot.services.events import input as inputs
+from entrepot.services.events import tags
 from entrepot.services.events import targets as destinations
-from entrepot.services.events.errors import LimitExceededError, ResourceNotFoundError, ValidationError
+from entrepot.services.events.bus_operations import bus_arn, bus_name_of, bus_operations, page, tag_map
+from entrepot.services.events.errors import LimitExceededError, ValidationError
 from entrepot.services.events.leaf import finite
 from entrepot.services.events.pattern import EventPattern, EventTooDeepError, normalised
 from entrepot.services.events.rules import (
-    DEFAULT_BUS,
     RULES_LIMIT,
     TARGETS_LIMIT,
     Rule,
@@ -42,7 +43,6 @@ PUT_EVENTS_SIZE_LIMIT = 1_048_576
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html"""
 
 TARGETS_OF_ONE_CALL_LIMIT = 100
-PAGE_LIMIT = 100
 
 _NAME = re.compile(r"[.\-_A-Za-z0-9]{1,64}")
 _ENVELOPE = ("id", "account", "source", "time", "region", "resources", "detail-type")
@@ -50,7 +50,7 @@ _ENVELOPE = ("id", "account", "source", "time", "region", "resources", "detail-t
 
 def operations(events: Events) -> list[Operation]:
     """Return the operations of `events`."""
-    on_rule, on_bus, on_any = _on_rule(events), _on_bus(events), _on_any(events)
+    on_rule, on_any = _on_rule(events), _on_any(events)
 
     def read(
         name: str, permissions: Permissions, run: Callable[[Events, Reader, Request, Call], Response]
@@ -75,18 +75,15 @@ def operations(events: Events) -> list[Operation]:
         read("ListRuleNamesByTarget", on_any("ListRuleNamesByTarget"), list_rule_names_by_target),
         write("PutEvents", _on_entries(events), put_events),
         read("TestEventPattern", on_any("TestEventPattern"), test_event_pattern),
-        read("DescribeEventBus", on_bus("DescribeEventBus"), describe_event_bus),
-        read("ListEventBuses", on_any("ListEventBuses"), list_event_buses),
+        *bus_operations(events),
     ]
 
 
 # ── what IAM is asked ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _bus_name(request: Mapping[str, Any], member: str = "EventBusName") -> str:
-    """Return the bus that a request names, by name or ARN."""
-    given = request.get(member) or DEFAULT_BUS
-    return given.rsplit("event-bus/", 1)[-1] if given.startswith("arn:") else given
+def _bus_name(request: Mapping[str, Any]) -> str:
+    return bus_name_of(request.get("EventBusName"))
 
 
 def _on_rule(events: Events) -> Callable[[str], Permissions]:
@@ -120,17 +117,12 @@ def _on_put_targets(events: Events) -> Permissions:
                 needed.append(_pass_role(target["RoleArn"]))
             else:
                 needed += destinations.permissions(str(target.get("Arn", "")))
+            dead_letters = target.get("DeadLetterConfig") or {}
+            if dead_letters.get("Arn"):
+                needed.append(Permission("sqs:SendMessage", dead_letters["Arn"]))
         return needed
 
     return of
-
-
-def _bus_arn(events: Events, bus_name: str) -> str:
-    return events.account.arn("events", f"event-bus/{bus_name}")
-
-
-def _on_bus(events: Events) -> Callable[[str], Permissions]:
-    return lambda action: lambda request: [Permission(f"events:{action}", _bus_arn(events, _bus_name(request, "Name")))]
 
 
 def _on_any(events: Events) -> Callable[[str], Permissions]:
@@ -142,7 +134,7 @@ def _on_entries(events: Events) -> Permissions:
         return [
             Permission(
                 "events:PutEvents",
-                _bus_arn(events, _bus_name(entry)),
+                bus_arn(events, _bus_name(entry)),
                 {"events:source": entry.get("Source", ""), "events:detail-type": entry.get("DetailType", "")},
             )
             for entry in request.get("Entries", ())
@@ -177,9 +169,12 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
     if count is not None and count[0] >= RULES_LIMIT:
         raise LimitExceededError(f"The requested resource exceeds the maximum number allowed: {RULES_LIMIT} rules.")
     arn = events.rules.rule_arn(bus_name, name)
+    is_new = tx.one("SELECT 1 FROM events_rule WHERE bus_name = ? AND name = ?", (bus_name, name)) is None
     events.rules.put(
         tx, Rule(bus_name, name, arn, pattern, state, request.get("Description") or "", request.get("RoleArn") or "")
     )
+    if is_new:  # As in AWS, tags that come with an update are not looked at; TagResource changes them.
+        tags.put(tx, arn, tag_map(request.get("Tags")))
     return {"RuleArn": arn}
 
 
@@ -198,6 +193,7 @@ def delete_rule(events: Events, tx: Transaction, request: Request, call: Call) -
     if events.rules.targets(tx, bus_name, name):
         raise ValidationError("Rule can't be deleted since it has targets.")
     events.rules.delete(tx, bus_name, name)
+    tags.forget(tx, events.rules.rule_arn(bus_name, name))
     return {}
 
 
@@ -227,9 +223,9 @@ def list_rules(events: Events, reader: Reader, request: Request, call: Call) -> 
     bus_name, prefix = _bus_name(request), request.get("NamePrefix") or ""
     require_bus(reader, bus_name)
     rules = [rule for rule in events.rules.all(reader, bus_name) if rule.name.startswith(prefix)]
-    page, token = _page([rule.name for rule in rules], request)
+    names, token = page([rule.name for rule in rules], request)
     by_name = {rule.name: rule for rule in rules}
-    return {"Rules": [_rule_shape(events, by_name[name]) for name in page], **token}
+    return {"Rules": [_rule_shape(events, by_name[name]) for name in names], **token}
 
 
 def enable_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
@@ -301,24 +297,16 @@ def list_targets_by_rule(events: Events, reader: Reader, request: Request, call:
     name, bus_name = request["Rule"], _bus_name(request)
     events.rules.get(reader, bus_name, name)
     found = {target.target_id: target for target in events.rules.targets(reader, bus_name, name)}
-    page, token = _page(list(found), request)
-    return {"Targets": [dict(found[target_id].definition) for target_id in page], **token}
+    names, token = page(list(found), request)
+    return {"Targets": [dict(found[target_id].definition) for target_id in names], **token}
 
 
 def list_rule_names_by_target(events: Events, reader: Reader, request: Request, call: Call) -> Response:
     """Return the names of the rules that deliver to an ARN."""
     bus_name = _bus_name(request)
     require_bus(reader, bus_name)
-    page, token = _page(events.rules.names_by_target(reader, bus_name, request["TargetArn"]), request)
-    return {"RuleNames": page, **token}
-
-
-def _page(names: list[str], request: Request) -> tuple[list[str], dict[str, str]]:
-    """Return the names after NextToken, at most Limit, and the token for what follows."""
-    after = request.get("NextToken") or ""
-    rest = [name for name in sorted(names) if name > after]
-    limit = min(request.get("Limit") or PAGE_LIMIT, PAGE_LIMIT)
-    return rest[:limit], {"NextToken": rest[limit - 1]} if len(rest) > limit else {}
+    names, token = page(events.rules.names_by_target(reader, bus_name, request["TargetArn"]), request)
+    return {"RuleNames": names, **token}
 
 
 # ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -424,30 +412,3 @@ def test_event_pattern(events: Events, reader: Reader, request: Request, call: C
         return {"Result": pattern.matches(event)}
     except EventTooDeepError as error:
         raise ValidationError(f"Parameter Event is not valid. Reason: {error}") from None
-
-
-# ── buses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def describe_event_bus(events: Events, reader: Reader, request: Request, call: Call) -> Response:
-    """Return one bus."""
-    name = _bus_name(request, "Name")
-    row = reader.one("SELECT created_at_ms FROM events_bus WHERE name = ?", (name,))
-    if row is None:
-        raise ResourceNotFoundError(f"Event bus {name} does not exist.")
-    return {"Name": name, "Arn": _bus_arn(events, name), "CreationTime": clock.from_ms(row[0])}
-
-
-def list_event_buses(events: Events, reader: Reader, request: Request, call: Call) -> Response:
-    """Return buses by name."""
-    prefix = request.get("NamePrefix") or ""
-    created = {
-        name: created_at_ms
-        for name, created_at_ms in reader.all("SELECT name, created_at_ms FROM events_bus ORDER BY name LIMIT 1000")
-        if name.startswith(prefix)
-    }
-    page, token = _page(list(created), request)
-    buses = [
-        {"Name": name, "Arn": _bus_arn(events, name), "CreationTime": clock.from_ms(created[name])} for name in page
-    ]
-    return {"EventBuses": buses, **token}

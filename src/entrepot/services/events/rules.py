@@ -44,6 +44,7 @@ class Target:
     input_template: str | None
     input_paths: Mapping[str, str]
     retry_policy: RetryPolicy
+    dead_letter_arn: str | None
     definition: Mapping[str, Any]
 
 
@@ -74,6 +75,7 @@ def target_of(definition: Mapping[str, Any]) -> Target:
         transformer.get("InputTemplate"),
         transformer.get("InputPathsMap") or {},
         RetryPolicy(policy.get("MaximumRetryAttempts", 185), policy.get("MaximumEventAgeInSeconds", 86_400)),
+        (definition.get("DeadLetterConfig") or {}).get("Arn"),
         definition,
     )
 

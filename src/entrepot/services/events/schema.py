@@ -66,4 +66,18 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX events_dead_letter_event ON events_dead_letter (event_id)",
         ),
     ),
+    Migration(
+        "events",
+        2,
+        (
+            "ALTER TABLE events_bus ADD COLUMN modified_at_ms INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE events_bus ADD COLUMN description TEXT NOT NULL DEFAULT ''",
+            """CREATE TABLE events_tag (
+                resource_arn TEXT NOT NULL,
+                key TEXT NOT NULL,
+                value TEXT NOT NULL,
+                PRIMARY KEY (resource_arn, key)
+            )""",
+        ),
+    ),
 )

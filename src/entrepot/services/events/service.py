@@ -19,14 +19,14 @@ from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import AwsError, EntrepotError, InternalError
 from entrepot.loglines import LogLine, WriteLog
-from entrepot.operations import AsyncOperation, Call, Operations, Principal
+from entrepot.operations import AsyncOperation, Call, Operations, Permission, Principal
 from entrepot.services.events import dead_letters, delivery, targets
 from entrepot.services.events.delivery import Delivery, OnDelivery, Queued
 from entrepot.services.events.errors import ResourceNotFoundError, ValidationError
 from entrepot.services.events.index import PatternIndex
 from entrepot.services.events.input import compact, input_text
 from entrepot.services.events.pattern import EventPattern, EventTooDeepError
-from entrepot.services.events.rules import DEFAULT_BUS, Rule, Rules, Target
+from entrepot.services.events.rules import DEFAULT_BUS, Rule, Rules, Target, require_bus
 
 PrincipalForRole: TypeAlias = Callable[[str, str], Principal]
 """`principal_for_role(role_arn, session_name)`: who a rule is when it calls its target; raises AwsError."""
@@ -120,9 +120,12 @@ class Events:
 
     # ── events come in ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def put_event(self, tx: Transaction, event: Mapping[str, Any], bus_name: str = DEFAULT_BUS) -> str:
+    def put_event(
+        self, tx: Transaction, event: Mapping[str, Any], bus_name: str = DEFAULT_BUS, *, forwarded: bool = False
+    ) -> str:
         """Queue a complete event (AWS's envelope) for every target of every enabled rule that it matches.
 
+        One that was `forwarded` by another bus goes to no third one, as in AWS; so it cannot go round for ever.
         Returns the event's id. Raises ValidationError when it nests too deep.
         """
         event_id: str = event["id"]
@@ -132,7 +135,7 @@ class Events:
             raise ValidationError(str(error)) from None
         if not matching:
             return event_id
-        self._queue(tx, event, matching, 1)
+        self._queue(tx, event, matching, 1, forwarded=forwarded)
         return event_id
 
     def matching_rules(self, reader: Reader, event: Mapping[str, Any], bus_name: str = DEFAULT_BUS) -> list[Rule]:
@@ -184,10 +187,14 @@ class Events:
         rule_arn = self.rules.rule_arn(letter.bus_name, letter.rule_name)
         self.redeliver(tx, json.loads(letter.event_text), rule_arn, letter.target_id, letter.attempt)
 
-    def _queue(self, tx: Transaction, event: Mapping[str, Any], rules: list[Rule], attempt: int) -> int:
+    def _queue(
+        self, tx: Transaction, event: Mapping[str, Any], rules: list[Rule], attempt: int, *, forwarded: bool = False
+    ) -> int:
         text, at_ms, count = compact(event), clock.now_ms(), 0
         for rule in rules:
             for target in rule.targets:
+                if forwarded and targets.is_bus(target.arn):
+                    continue
                 delivery.queue(
                     tx, due_at_ms=at_ms, bus_name=rule.bus_name, rule_name=rule.name, target_id=target.target_id,
                     attempt=attempt, event_id=event["id"], event_text=text,
@@ -298,6 +305,9 @@ class Events:
         if rule is None or target is None:
             self._failed(queued, _gone(queued), tx)
             return []
+        if targets.is_bus(target.arn):
+            self._forward(tx, _Lease(queued, rule, target))
+            return []
         invocation = self._invocation(queued, rule, target)
         if isinstance(self._operations.find(invocation.service, invocation.operation), AsyncOperation):
             return self._lease(tx, _Lease(queued, rule, target), busy)
@@ -314,6 +324,20 @@ class Events:
         self._delivered(_Lease(queued, rule, target), execution_arn, tx)
         faults.reach("events.after-delivery")
         return []
+
+    def _forward(self, tx: Transaction, lease: _Lease) -> None:
+        """Put an event on another bus, with its id and all, in this transaction."""
+        queued, target = lease.queued, lease.target
+        bus_name = target.arn.rpartition("event-bus/")[2]
+        try:
+            self._operations.require(Permission("events:PutEvents", target.arn), self._call(queued, target))
+            require_bus(tx, bus_name)
+            with tx.savepoint():
+                self.put_event(tx, json.loads(queued.event_text), bus_name, forwarded=True)
+        except AwsError as error:
+            self._failed(queued, error, tx)
+            return
+        self._delivered(lease, None, tx)
 
     def _lease(self, tx: Transaction, lease: _Lease, busy: tuple[str, ...]) -> list[_Lease]:
         free = len(busy) < IN_FLIGHT_LIMIT and busy.count(lease.target.arn) < IN_FLIGHT_PER_TARGET_LIMIT
@@ -404,8 +428,15 @@ class Events:
         if not delivery.remove(tx, queued.delivery_id):
             return
         target_arn = "" if target is None else target.arn
-        dead_letters.bury(tx, queued, target_arn, error, at_ms)
-        self._report(queued, error, "given up; the event is in the dead-letter store")
+        if (
+            target is not None
+            and target.dead_letter_arn is not None
+            and self._send_dead_letter(tx, queued, target, error)
+        ):
+            self._report(queued, error, f"given up; the event is in {target.dead_letter_arn}")
+        else:
+            dead_letters.bury(tx, queued, target_arn, error, at_ms)
+            self._report(queued, error, "given up; the event is in the dead-letter store")
         self._on_delivery_failed(
             tx,
             Delivery(
@@ -414,6 +445,22 @@ class Events:
                 None, f"{error.code}: {error.message}",
             ),
         )  # fmt: skip
+
+    def _send_dead_letter(self, tx: Transaction, queued: Queued, target: Target, error: AwsError) -> bool:
+        """Send an event that is given up to the target's own queue; return whether that took it."""
+        assert target.dead_letter_arn is not None
+        rule_arn = self.rules.rule_arn(queued.bus_name, queued.rule_name)
+        request = dead_letters.message(queued, target, rule_arn, error)
+        call = Call(self._service_principal, ids.derived_uuid(queued.event_id, str(queued.delivery_id), "dead letter"))
+        try:
+            self._operations.transact(tx, "sqs", "SendMessage", request, call)
+        except AwsError as failure:
+            _log.error(
+                "The dead letter of event %s could not be sent to %s (%s: %s); it is in the server's own store.",
+                queued.event_id, target.dead_letter_arn, failure.code, failure.message,
+            )  # fmt: skip
+            return False
+        return True
 
     def _report(self, queued: Queued, error: AwsError, outcome: str) -> None:
         if self._write_log is not None:

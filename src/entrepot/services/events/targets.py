@@ -51,7 +51,21 @@ def permissions(target_arn: str) -> list[Permission]:
     if _is_log_group(arn):
         stream = str(replace(arn, resource=f"log-group:{log_group_name(arn)}:log-stream:*"))
         return [Permission(f"logs:{action}", stream) for action in ("CreateLogStream", "PutLogEvents")]
+    if arn.service == "sqs":
+        return [Permission("sqs:SendMessage", target_arn)]
+    if is_bus(target_arn):
+        return [Permission("events:PutEvents", target_arn)]
     return []
+
+
+def is_bus(target_arn: str) -> bool:
+    """Return whether a target is an event bus."""
+    return ":events:" in target_arn and ":event-bus/" in target_arn
+
+
+def is_fifo(queue_arn: str) -> bool:
+    """Return whether an ARN is a FIFO queue's."""
+    return queue_arn.endswith(".fifo")
 
 
 def check(target: Target) -> None:
@@ -65,21 +79,59 @@ def check(target: Target) -> None:
     if arn.service == "states" and arn.resource.startswith("stateMachine:"):
         if not target.role_arn:
             raise ValidationError(f"RoleArn is required for target {target.arn}.")
+    elif arn.service == "sqs":
+        _check_queue(target)
+    elif is_bus(target.arn):
+        if target.input is not None or target.input_path is not None or target.input_template is not None:
+            raise ValidationError(
+                f"An event goes to another bus as it is: target {target.target_id} must have no input."
+            )
     elif not (arn.service == "lambda" and arn.resource.startswith("function:")) and not _is_log_group(arn):
         raise ValidationError(
             f"Parameter {target.arn} is not valid. Reason: targets of {arn.service} are not supported here; a target is "
-            "a state machine, a function or a log group."
+            "a state machine, a function, a log group, a queue or an event bus."
         )
-    for member in ("EcsParameters", "BatchParameters", "KinesisParameters", "SqsParameters", "HttpParameters",
+    for member in ("EcsParameters", "BatchParameters", "KinesisParameters", "HttpParameters",
                    "RunCommandParameters", "RedshiftDataParameters", "SageMakerPipelineParameters",
                    "AppSyncParameters"):  # fmt: skip
         if member in target.definition:
             raise ValidationError(f"{member} is not supported for target {target.target_id}.")
-    if "DeadLetterConfig" in target.definition:
+    if arn.service != "sqs" and "SqsParameters" in target.definition:
+        raise ValidationError(f"SqsParameters are for queues only; target {target.target_id} is none.")
+    _check_dead_letters(target)
+
+
+def _check_queue(target: Target) -> None:
+    group_id = message_group_id(target)
+    if is_fifo(target.arn) and not group_id:
+        raise ValidationError(f"Parameter(s) SqsParameters must be specified for target: {target.target_id}.")
+    if not is_fifo(target.arn) and group_id:
+        raise ValidationError(f"SqsParameters must not be specified for target {target.target_id}: no FIFO queue.")
+
+
+def message_group_id(target: Target) -> str | None:
+    """Return the message group in which events go to a FIFO queue."""
+    group_id: str | None = (target.definition.get("SqsParameters") or {}).get("MessageGroupId")
+    return group_id
+
+
+def _check_dead_letters(target: Target) -> None:
+    if target.dead_letter_arn is None:
+        return
+    try:
+        arn = arns.parse(target.dead_letter_arn)
+    except ValueError:
+        arn = None
+    if arn is None or arn.service != "sqs" or is_fifo(target.dead_letter_arn):
         raise ValidationError(
-            f"DeadLetterConfig is not supported for target {target.target_id}: what cannot be delivered is kept in the "
-            "dead-letter store of this server."
+            f"Parameter {target.dead_letter_arn[:200]} is not valid. Reason: a dead-letter queue is a standard SQS queue."
         )
+
+
+def queue_url(queue_arn: str) -> str:
+    """Return what SendMessage takes for a queue's URL."""
+    arn = arns.parse(queue_arn)
+    return f"{arn.account_id}/{arn.resource}"
 
 
 def invocation(
@@ -102,6 +154,17 @@ def invocation(
             "lambda",
             "Invoke",
             {"FunctionName": target.arn, "InvocationType": "Event", "Payload": input_text.encode()},
+        )
+    if arn.service == "sqs":
+        group_id = message_group_id(target)
+        return Invocation(
+            "sqs",
+            "SendMessage",
+            {
+                "QueueUrl": queue_url(target.arn),
+                "MessageBody": input_text,
+                **({"MessageGroupId": group_id} if group_id else {}),
+            },
         )
     return Invocation(
         "logs",
