@@ -149,7 +149,7 @@ def test_who_catches_what(names: list[str], error: str, caught: bool) -> None:
     ("limits", "error", "waited_ms"),
     [
         ({"TimeoutSeconds": 9}, "States.Timeout", 9_000),
-        ({"TimeoutSeconds": 9, "HeartbeatSeconds": 4}, "States.HeartbeatTimeout", 4_000),
+        ({"TimeoutSeconds": 9, "HeartbeatSeconds": 4}, "States.Timeout", 4_000),
         ({"TimeoutSecondsPath": "$.limit"}, "States.Timeout", 7_000),
     ],
 )

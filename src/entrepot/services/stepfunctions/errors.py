@@ -100,9 +100,23 @@ class InvalidName(AwsError):
 
 
 class InvalidToken(AwsError):
-    """The pagination token was not made by this operation."""
+    """The task token is malformed, or the pagination token was not made by this operation."""
 
     code = "InvalidToken"
+    status: ClassVar[int] = 400
+
+
+class InvalidOutput(AwsError):
+    """The output of a task is not JSON, or too large."""
+
+    code = "InvalidOutput"
+    status: ClassVar[int] = 400
+
+
+class TaskTimedOut(AwsError):
+    """The task does not wait any more: it ended, timed out, or its execution ended."""
+
+    code = "TaskTimedOut"
     status: ClassVar[int] = 400
 
 

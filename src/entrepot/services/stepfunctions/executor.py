@@ -8,7 +8,7 @@ it start after the commit, and their outcome is a transition of its own. All tha
 import asyncio
 import contextlib
 import logging
-import random
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +21,14 @@ from entrepot.database import Database, Transaction
 from entrepot.errors import StorageError
 from entrepot.loglines import WriteLog
 
-from . import executions
+from . import executions, nested
 from .executions import ConflictError, Execution
 from .happenings import (
+    AwaitedSucceeded,
     Broken,
     Continued,
     Happening,
+    HeartbeatCame,
     Redriven,
     ScheduledTask,
     Started,
@@ -37,8 +39,8 @@ from .happenings import (
 )
 from .history import Event
 from .integrations import Integrations, TaskError
-from .interpreter import STEP_LIMIT, step, waiting_tasks
-from .language.evaluation import TASK_FAILED, Json
+from .interpreter import STEP_LIMIT, step, task_of, waiting_tasks
+from .language.evaluation import RUNTIME, TASK_FAILED, Json
 from .language.json_text import loads
 from .log import ExecutionLog
 from .machines import Machine
@@ -46,6 +48,9 @@ from .state import ExecutionState
 from .tasks import Job, Tasks
 
 T = TypeVar("T")
+chance = secrets.SystemRandom().random
+"""Dice for the interpreter: of jitter, and of task tokens, which nobody may guess."""
+
 _log = logging.getLogger(__name__)
 
 RECOVERY_PAGE = 100
@@ -103,6 +108,8 @@ class Executor:
         self._hasten = asyncio.Event()
         self._next_due_ms: int | None = None
         self._depth = 0
+        self._turns: dict[int, _Turn] = {}
+        self._ends: dict[int, list[asyncio.Future[None]]] = {}
         self._last_id = 0
         self._running = False
 
@@ -129,7 +136,7 @@ class Executor:
             self._last_id = executions.last_id(tx)
         self._last_id = executions.new_id(self._last_id)
         execution = executions.begin(self._account, machine, self._last_id, name, input_)
-        started = Started(at_ms=execution.started_at_ms, random=random.random(), input_text=input_text)  # noqa: S311
+        started = Started(at_ms=execution.started_at_ms, random=chance(), input_text=input_text)
         self.advance(tx, execution, started)
         return execution
 
@@ -138,15 +145,21 @@ class Executor:
 
         Raises ConflictError when another process changed the execution meanwhile.
         """
+        under_way = self._turns.get(execution.id)
+        if under_way is not None:
+            # One of its own tasks did this (SendTaskSuccess, StopExecution): it happens when that task is done.
+            under_way.pending.append(happening)
+            return
         assert execution.state is not None
         status_before = execution.status if execution.version else None
-        turn = _Turn(self, tx, execution)
+        turn = self._turns[execution.id] = _Turn(self, tx, execution)
         self._depth += 1
         try:
             # A task that starts an execution must not run it inside its own: no recursion without end.
             turn.take(happening, 0 if self._depth > 1 else STEP_LIMIT)
         finally:
             self._depth -= 1
+            del self._turns[execution.id]
         events, state = turn.events, turn.state
         if not events and status_before is not None and turn.due_at_ms == turn.due_before_ms:
             self._afterwards(tx, execution, turn)
@@ -163,6 +176,40 @@ class Executor:
             self._on_execution_changed(tx, _change(execution, "RUNNING", None))
         if execution.status != "RUNNING" and (status_before in (None, "RUNNING") or redriven):
             self._on_execution_changed(tx, _change(execution, execution.status, events[-1]))
+            if execution.state is not None and execution.state.root.parent is not None:
+                self._tell_parent(tx, execution, execution.state.root.parent, events[-1])
+
+    def _tell_parent(self, tx: Transaction, ended: Execution, parent: tuple[int, int, int], last: Event) -> None:
+        """Let the end of an execution happen to the task that waits for it."""
+        waiting = executions.by_id(tx, self._account, parent[0])
+        if waiting is None or waiting.status != "RUNNING" or waiting.state is None:
+            return
+        task = task_of(executions.parsed(waiting.machine.definition), self.state_of(waiting), parent[1])
+        if task is not None:
+            self.advance(tx, waiting, nested.outcome(ended, last, parent[1], task.resource.pattern, chance()))
+
+    def under_way(self, arn: str) -> Execution | None:
+        """Return the execution whose transition this transaction is part of; its row may not be there yet."""
+        return next((turn.execution for turn in self._turns.values() if turn.execution.arn == arn), None)
+
+    def state_of(self, execution: Execution) -> ExecutionState:
+        """Return where an execution stands, also when a transition of it is under way in this transaction."""
+        turn = self._turns.get(execution.id)
+        state = execution.state if turn is None else turn.state
+        assert state is not None
+        return state
+
+    def await_nested(self, tx: Transaction, started: Json, waiting: Execution, task_id: int) -> None:
+        """Make the end of the execution that a task started end the task. Raises TaskError."""
+        child = executions.get(tx, self._account, started["ExecutionArn"])
+        assert child.state is not None
+        deeper = waiting.state.root.parent[2] + 1 if waiting.state is not None and waiting.state.root.parent else 1
+        if deeper > nested.NESTING_LIMIT:
+            raise TaskError(RUNTIME, f"More than {nested.NESTING_LIMIT} executions would wait for one another.")
+        if child.state.root.parent is not None:
+            raise TaskError("StepFunctions.ExecutionAlreadyExistsException", f"Execution Already Exists: '{child.arn}'")
+        child.state.root.parent = (waiting.id, task_id, deeper)
+        executions.save(tx, child, child.state, [], child.due_at_ms)
 
     def _afterwards(self, tx: Transaction, execution: Execution, turn: "_Turn") -> None:
         """Arrange what has to be done once the transaction is durable."""
@@ -170,7 +217,8 @@ class Executor:
         jobs, more, due_at_ms = turn.jobs, turn.more, turn.due_at_ms
         machine = executions.parsed(execution.machine.definition)
         awaited = {task_id for task_id, _, _ in waiting_tasks(machine, turn.state)} if turn.may_cancel else None
-        if not (logs or jobs or more or due_at_ms is not None or awaited is not None):
+        ended = execution.status != "RUNNING" and execution.id in self._ends
+        if not (logs or jobs or more or due_at_ms is not None or awaited is not None or ended):
             return
 
         def act() -> None:
@@ -184,6 +232,9 @@ class Executor:
                 self._spawn(self._resume(execution.id), "execution-continues")
             if due_at_ms is not None:
                 self._timer_set(due_at_ms)
+            for future in self._ends.pop(execution.id, ()) if ended else ():
+                if not future.done():
+                    future.set_result(None)
 
         tx.after_commit(act)
 
@@ -195,6 +246,30 @@ class Executor:
     def transact(self, tx: Transaction, job: Job) -> Json:
         """Run a task of this ledger. Raises TaskError."""
         return self._integrations.transact(tx, job.prepared)
+
+    async def ended(self, execution_id: int, limit_s: float) -> Execution | None:
+        """Wait until an execution has ended and return it; None when it has not after `limit_s`."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.setdefault(execution_id, []).append(future)
+        try:
+            found = await self._read(execution_id)
+            if found.status == "RUNNING":
+                await asyncio.wait_for(future, limit_s)
+                found = await self._read(execution_id)
+        except TimeoutError:
+            return None
+        finally:
+            waiting = self._ends.get(execution_id, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._ends.pop(execution_id, None)
+        return found
+
+    async def _read(self, execution_id: int) -> Execution:
+        found = await self._database.read(lambda reader: executions.by_id(reader, self._account, execution_id))
+        assert found is not None
+        return found
 
     # ── tasks that leave the ledger ──────────────────────────────────────────────────────────────────────────────
 
@@ -211,13 +286,13 @@ class Executor:
             failure = TaskError(TASK_FAILED, f"{job.prepared.operation} broke here: {error!r}")
         job.reporting = True
         faults.reach("stepfunctions.after-task")
-        at_ms, chance = clock.now_ms(), random.random()  # noqa: S311
+        at_ms, dice = clock.now_ms(), chance()
         happening: Happening
         if failure is None:
-            happening = TaskSucceeded(at_ms=at_ms, random=chance, task_id=job.task_id, output=outcome)
+            happening = TaskSucceeded(at_ms=at_ms, random=dice, task_id=job.task_id, output=outcome)
         else:
             happening = TaskFailed(
-                at_ms=at_ms, random=chance, task_id=job.task_id, error=failure.error, cause=failure.cause
+                at_ms=at_ms, random=dice, task_id=job.task_id, error=failure.error, cause=failure.cause
             )
         await self.happen(job.execution_id, happening)
 
@@ -237,7 +312,7 @@ class Executor:
         def work(tx: Transaction) -> None:
             execution = executions.by_id(tx, self._account, execution_id)
             if execution is not None and execution.status == "RUNNING":
-                self.advance(tx, execution, Continued(at_ms=clock.now_ms(), random=random.random()))  # noqa: S311
+                self.advance(tx, execution, Continued(at_ms=clock.now_ms(), random=chance()))
                 if execution.status == "RUNNING":
                     self._take_up(tx, execution)
 
@@ -335,7 +410,7 @@ class Executor:
                 await asyncio.wait_for(self._hasten.wait(), delay_s)
 
     async def _fire(self, execution_id: int) -> None:
-        await self.happen(execution_id, TimerFired(at_ms=clock.now_ms(), random=random.random()))  # noqa: S311
+        await self.happen(execution_id, TimerFired(at_ms=clock.now_ms(), random=chance()))
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -350,11 +425,12 @@ class _Turn:
         assert execution.state is not None
         self._executor = executor
         self._tx = tx
-        self._execution = execution
+        self.execution = execution
         self._machine = executions.parsed(execution.machine.definition)
         self.state: ExecutionState = execution.state
         self.events: list[Event] = []
         self.jobs: list[Job] = []
+        self.pending: deque[Happening] = deque()
         self.more = False
         self.may_cancel = False
         self.due_at_ms: int | None = None
@@ -362,8 +438,10 @@ class _Turn:
 
     def take(self, happening: Happening, limit: int) -> None:
         """Step until only what takes time is left, or `limit` states were run."""
-        self.may_cancel = not isinstance(happening, Started | TaskSucceeded | Continued)
-        pending: deque[Happening] = deque([happening])
+        quiet = Started | TaskSucceeded | AwaitedSucceeded | HeartbeatCame | Continued
+        self.may_cancel = not isinstance(happening, quiet)
+        pending = self.pending
+        pending.append(happening)
         while pending:
             transition: Transition = step(self._machine, self.state, pending.popleft(), max(0, limit))
             limit -= transition.steps
@@ -380,19 +458,21 @@ class _Turn:
     def begin(self, scheduled: ScheduledTask) -> Job | TaskSucceeded | TaskFailed:
         """Run a task here and return its outcome, or return it ready to leave the ledger."""
         try:
-            job = self._executor.prepare(scheduled, self._execution, self.state)
+            job = self._executor.prepare(scheduled, self.execution, self.state)
             if job.prepared.leaves_ledger:
                 return job
             output = self._executor.transact(self._tx, job)
+            if scheduled.task.resource.waits_for_execution:
+                self._executor.await_nested(self._tx, output, self.execution, scheduled.task_id)
         except TaskError as error:
             return TaskFailed(
                 at_ms=clock.now_ms(),
-                random=random.random(),  # noqa: S311
+                random=chance(),
                 task_id=scheduled.task_id,
                 error=error.error,
                 cause=error.cause,
             )
-        return TaskSucceeded(at_ms=clock.now_ms(), task_id=scheduled.task_id, output=output)
+        return TaskSucceeded(at_ms=clock.now_ms(), random=chance(), task_id=scheduled.task_id, output=output)
 
 
 def _change(execution: Execution, status: str, last: Event | None) -> ExecutionChange:

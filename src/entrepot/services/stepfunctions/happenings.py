@@ -47,6 +47,30 @@ class TaskFailed(_Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedSucceeded(_Happening):
+    """What a task waits for after its call came: SendTaskSuccess, or its nested execution succeeded."""
+
+    task_id: int
+    output: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedFailed(_Happening):
+    """SendTaskFailure, or the nested execution of a task ended without success."""
+
+    task_id: int
+    error: str | None
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatCame(_Happening):
+    """SendTaskHeartbeat."""
+
+    task_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(_Happening):
     """What is due at `at_ms` or before is to be done."""
 
@@ -71,7 +95,19 @@ class Broken(_Happening):
     cause: str
 
 
-Happening: TypeAlias = Started | Continued | TaskSucceeded | TaskFailed | TimerFired | Stopped | Redriven | Broken
+Happening: TypeAlias = (
+    Started
+    | Continued
+    | TaskSucceeded
+    | TaskFailed
+    | AwaitedSucceeded
+    | AwaitedFailed
+    | HeartbeatCame
+    | TimerFired
+    | Stopped
+    | Redriven
+    | Broken
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ TYPES = (
     "MapIterationFailed",
     "MapIterationAborted",
     "EvaluationFailed",
+    "TaskSubmitted",
 )
 """Every event type that is recorded. The place in this tuple is stored: only append."""
 

@@ -4,6 +4,7 @@ Pure: no I/O, no clock, no dice; what it needs comes in with the happening. It m
 API. Source: https://states-language.net/spec.html; the order of events is that of recorded executions on AWS.
 """
 
+import hmac
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ from typing import Any
 
 from entrepot import clock
 
+from . import tokens
 from .happenings import (
+    AwaitedFailed,
+    AwaitedSucceeded,
     Broken,
     Happening,
+    HeartbeatCame,
     Redriven,
     ScheduledTask,
     Started,
@@ -87,6 +92,22 @@ def waiting_tasks(machine: StateMachine, state: ExecutionState) -> Iterator[tupl
     for place in _places(machine, state):
         if place.frame.phase is Phase.TASK and isinstance(place.state, Task):
             yield place.frame.task_id, place.state, place.frame.last_event - 1
+
+
+def task_of(machine: StateMachine, state: ExecutionState, task_id: int) -> Task | None:
+    """Return the state that waits for what its call began, or None when it does not wait any more."""
+    for place in _places(machine, state):
+        if place.frame.task_id == task_id and place.frame.phase is Phase.AWAIT and isinstance(place.state, Task):
+            return place.state
+    return None
+
+
+def awaited_task(state: ExecutionState, token: str) -> int | None:
+    """Return the id of the task that waits for this token, or None."""
+    for frame in state.frames():
+        if frame.phase in (Phase.TASK, Phase.AWAIT) and frame.token and hmac.compare_digest(frame.token, token):
+            return frame.task_id
+    return None
 
 
 def next_due_ms(machine: StateMachine, state: ExecutionState) -> int | None:
@@ -190,6 +211,8 @@ class _Run:
             self._record(None, "ExecutionStarted", {"input": happening.input_text, "roleArn": state.role_arn})
         elif isinstance(happening, TaskSucceeded | TaskFailed):
             self._task_ended(happening)
+        elif isinstance(happening, AwaitedSucceeded | AwaitedFailed | HeartbeatCame):
+            self._awaited_came(happening)
         elif isinstance(happening, TimerFired):
             self._fire_timers()
         elif isinstance(happening, Stopped):
@@ -226,11 +249,28 @@ class _Run:
     def _task_ended(self, happening: TaskSucceeded | TaskFailed) -> None:
         for place in _places(self.machine, self.state):
             if place.frame.phase is Phase.TASK and place.frame.task_id == happening.task_id:
-                if isinstance(happening, TaskSucceeded):
-                    self._task_succeeded(place, happening.output)
-                else:
+                state = place.state
+                if isinstance(happening, TaskFailed):
                     self._task_failed(place, happening.error, happening.cause)
+                elif isinstance(state, Task) and state.resource.pattern:
+                    self._task_submitted(place, state, happening.output)
+                else:
+                    self._task_succeeded(place, happening.output)
                 return
+
+    def _awaited_came(self, happening: AwaitedSucceeded | AwaitedFailed | HeartbeatCame) -> None:
+        """A token came back, perhaps before the call that sent it out did; or a nested execution ended."""
+        for place in _places(self.machine, self.state):
+            frame = place.frame
+            if frame.phase not in (Phase.TASK, Phase.AWAIT) or frame.task_id != happening.task_id:
+                continue
+            if isinstance(happening, AwaitedSucceeded):
+                self._task_succeeded(place, happening.output)
+            elif isinstance(happening, AwaitedFailed):
+                self._task_failed(place, happening.error, happening.cause)
+            elif frame.heartbeat_s:
+                self._set_limit(frame)
+            return
 
     def _fire_timers(self) -> None:
         if self.machine.timeout_s is not None and _timeout_at_ms(self.machine, self.state) <= self.at_ms:
@@ -250,8 +290,8 @@ class _Run:
                 self._guard(place, self._leave_with_input)
             elif frame.phase is Phase.RETRY:
                 frame.phase = Phase.AGAIN
-            elif frame.phase is Phase.TASK:
-                self._task_timed_out(place, HEARTBEAT_TIMEOUT if frame.heartbeat else TIMEOUT)
+            elif frame.phase in (Phase.TASK, Phase.AWAIT):
+                self._task_timed_out(place, by_heartbeat=frame.heartbeat)
 
     def _redrive(self, root: _Place) -> None:
         state = self.state
@@ -384,6 +424,9 @@ class _Run:
     def _schedule(self, place: _Place) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Task)
+        frame.token = ""
+        if state.resource.waits_for_token:
+            frame.token = tokens.make(self.state.arn, self.state.last_task_id + 1, self.random)
         scope = self._effective(place)
         parameters = self._arguments(place, state, scope)
         timeout_s = state.timeout.evaluate(scope) if state.timeout is not None else None
@@ -398,10 +441,18 @@ class _Run:
         frame.phase = Phase.TASK
         self.state.last_task_id += 1
         frame.task_id = self.state.last_task_id
-        frame.heartbeat = heartbeat_s is not None and (timeout_s is None or heartbeat_s < timeout_s)
-        limit_s = heartbeat_s if frame.heartbeat else timeout_s
-        frame.due_at_ms = None if limit_s is None else self.at_ms + limit_s * 1_000
+        frame.timeout_at_ms = None if timeout_s is None else self.at_ms + timeout_s * 1_000
+        frame.heartbeat_s = heartbeat_s or 0
+        self._set_limit(frame)
         self.tasks.append(ScheduledTask(frame.task_id, state, parameters, role_arn))
+
+    def _set_limit(self, frame: Frame) -> None:
+        """Set when a task times out: at the end of its time, or when no heartbeat came for too long."""
+        frame.due_at_ms, frame.heartbeat = frame.timeout_at_ms, False
+        if frame.heartbeat_s:
+            beat_at_ms = self.at_ms + frame.heartbeat_s * 1_000
+            if frame.due_at_ms is None or beat_at_ms < frame.due_at_ms:
+                frame.due_at_ms, frame.heartbeat = beat_at_ms, True
 
     def _record_scheduled(
         self,
@@ -424,7 +475,7 @@ class _Run:
             return
         if heartbeat_s is not None:
             limits["heartbeatInSeconds"] = heartbeat_s
-        kind = {"resourceType": resource.resource_type, "resource": resource.action}
+        kind = {"resourceType": resource.resource_type, "resource": resource.resource}
         region = self.state.arn.split(":", 4)[3]
         self._record(place, "TaskScheduled", {**kind, "region": region, "parameters": text, **limits})
         self._record(place, "TaskStarted", kind)
@@ -561,6 +612,15 @@ class _Run:
 
     # ── the outcome of tasks ─────────────────────────────────────────────────────────────────────────────────────
 
+    def _task_submitted(self, place: _Place, state: Task, output: Json) -> None:
+        """The call was made; its result is told, but the task goes on."""
+        text = self._text(output)
+        if too_large(text):
+            self._task_failed(place, DATA_LIMIT_EXCEEDED, _limit_cause(state.resource.resource_type))
+            return
+        place.frame.phase = Phase.AWAIT
+        self._record_outcome(place, state, "Submitted", {"output": text})
+
     def _task_succeeded(self, place: _Place, output: Json) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Task)
@@ -574,39 +634,42 @@ class _Run:
         self._record_outcome(place, state, "Succeeded", {"output": text})
         self._guard(place, self._finish_result, state, output)
 
-    def _task_failed(self, place: _Place, error: str, cause: str | None) -> None:
+    def _task_failed(self, place: _Place, error: str | None, cause: str | None) -> None:
         state = place.state
         assert isinstance(state, Task)
         place.frame.due_at_ms = None
-        details = {"error": error} if cause is None else {"error": error, "cause": cause}
+        details = {name: text for name, text in (("error", error), ("cause", cause)) if text is not None}
         self._record_outcome(place, state, "Failed", details)
         self._state_failed(place, error, cause)
 
-    def _task_timed_out(self, place: _Place, error: str) -> None:
+    def _task_timed_out(self, place: _Place, *, by_heartbeat: bool) -> None:
+        """Fail with States.Timeout; a missing heartbeat is told so, too, but can be caught as States.HeartbeatTimeout."""
         state = place.state
         assert isinstance(state, Task)
-        self._record_outcome(place, state, "TimedOut", {"error": error})
-        self._state_failed(place, error, None)
+        self._record_outcome(place, state, "TimedOut", {"error": TIMEOUT})
+        self._state_failed(place, TIMEOUT, None, also=HEARTBEAT_TIMEOUT if by_heartbeat else None)
 
     def _record_outcome(self, place: _Place, state: Task, outcome: str, details: dict[str, Any]) -> None:
         resource = state.resource
         if resource.integration is Integration.FUNCTION_ARN:
             self._record(place, f"LambdaFunction{outcome}", details)
         else:
-            kind = {"resourceType": resource.resource_type, "resource": resource.action}
+            kind = {"resourceType": resource.resource_type, "resource": resource.resource}
             self._record(place, f"Task{outcome}", {**kind, **details})
 
     # ── failure ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _state_failed(self, place: _Place, error: str | None, cause: str | None, *, by_child: bool = False) -> None:
-        """Retry, catch, or fail the workflow around the state."""
+    def _state_failed(
+        self, place: _Place, error: str | None, cause: str | None, *, by_child: bool = False, also: str | None = None
+    ) -> None:
+        """Retry, catch, or fail the workflow around the state. `also`: another name that Retry and Catch may use."""
         state, frame = place.state, place.frame
         frame.due_at_ms = None
         if isinstance(state, _RETRIED):
-            if self._retry(place, state, error or ""):
+            if self._retry(place, state, error or "", also):
                 return
             for catcher in state.catch:
-                if error_matches(catcher.error_equals, error or ""):
+                if error_matches(catcher.error_equals, error or "") or also in catcher.error_equals:
                     output: dict[str, Json] = {} if error is None else {"Error": error}
                     if cause is not None:
                         output["Cause"] = cause
@@ -617,10 +680,10 @@ class _Run:
         frame.phase = Phase.FAILED
         self._workflow_failed(place, error, cause)
 
-    def _retry(self, place: _Place, state: Task | Parallel | Map, error: str) -> bool:
+    def _retry(self, place: _Place, state: Task | Parallel | Map, error: str, also: str | None) -> bool:
         frame = place.frame
         for number, retrier in enumerate(state.retry):
-            if not error_matches(retrier.error_equals, error):
+            if not error_matches(retrier.error_equals, error) and also not in retrier.error_equals:
                 continue
             attempts = list(frame.attempts) or [0] * len(state.retry)
             if attempts[number] >= retrier.max_attempts:
@@ -685,7 +748,7 @@ class _Run:
         details = {name: text for name, text in (("error", error), ("cause", cause)) if text is not None}
         for frame in self.state.frames():
             frame.due_at_ms = None
-            if frame.phase in (Phase.AGAIN, Phase.TASK, Phase.WAIT, Phase.RETRY, Phase.CHILDREN):
+            if frame.phase in (Phase.AGAIN, Phase.TASK, Phase.WAIT, Phase.RETRY, Phase.CHILDREN, Phase.AWAIT):
                 frame.phase = Phase.ABORTED
         self.state.status = status
         self._record(_Place(self.state.root, self.machine), event, details)
@@ -745,11 +808,14 @@ class _Run:
         state: dict[str, Json] = {"Name": place.frame.state, "EnteredTime": clock.iso(place.frame.entered_at_ms)}
         if isinstance(place.state, _RETRIED):
             state["RetryCount"] = place.frame.retry_count
+        token = place.frame.token if isinstance(place.state, Task) else ""
         context: dict[str, Json] = {
             "Execution": self._execution,
             "StateMachine": {"Id": self.state.machine_arn, "Name": self.state.machine_name},
             "State": state,
         }
+        if token:
+            context["Task"] = {"Token": token}
         inner = place
         while inner.parent is not None:
             if isinstance(inner.parent.state, Map):

@@ -11,6 +11,7 @@ from typing import Any
 from entrepot import clock
 from entrepot.database import Reader, Transaction
 from entrepot.operations import (
+    AsyncOperation,
     Call,
     Operation,
     Permission,
@@ -61,6 +62,10 @@ def operations(service: StepFunctions) -> list[Operation]:
             edge.validate_state_machine_definition,
         ),
         WriteOperation("StartExecution", machine("StartExecution"), edge.start_execution),
+        AsyncOperation("StartSyncExecution", machine("StartSyncExecution"), edge.start_sync_execution),
+        WriteOperation("SendTaskSuccess", every("SendTaskSuccess"), edge.send_task_success),
+        WriteOperation("SendTaskFailure", every("SendTaskFailure"), edge.send_task_failure),
+        WriteOperation("SendTaskHeartbeat", every("SendTaskHeartbeat"), edge.send_task_heartbeat),
         WriteOperation("StopExecution", execution("StopExecution"), edge.stop_execution),
         WriteOperation("RedriveExecution", execution("RedriveExecution"), edge.redrive_execution),
         ReadOperation("DescribeExecution", execution("DescribeExecution"), edge.describe_execution),
@@ -195,6 +200,27 @@ class _Edge:
         )
         return {"executionArn": execution.arn, "startDate": clock.from_ms(execution.started_at_ms)}
 
+    async def start_sync_execution(self, request: Request, call: Call) -> Response:
+        input_text = request.get("input")
+        execution, in_time = await self._service.start_sync_execution(
+            _text(request, "stateMachineArn"), request.get("name"), "{}" if input_text is None else input_text
+        )
+        shown = await self._service.database.read(lambda reader: _shown_sync(reader, execution))
+        return shown if in_time else {**shown, "status": "TIMED_OUT"}
+
+    def send_task_success(self, tx: Transaction, request: Request, call: Call) -> Response:
+        output = request.get("output")
+        self._service.send_task_success(tx, _token_text(request), "" if output is None else output)
+        return {}
+
+    def send_task_failure(self, tx: Transaction, request: Request, call: Call) -> Response:
+        self._service.send_task_failure(tx, _token_text(request), request.get("error"), request.get("cause"))
+        return {}
+
+    def send_task_heartbeat(self, tx: Transaction, request: Request, call: Call) -> Response:
+        self._service.send_task_heartbeat(tx, _token_text(request))
+        return {}
+
     def stop_execution(self, tx: Transaction, request: Request, call: Call) -> Response:
         stopped_at_ms = self._service.stop_execution(
             tx, _text(request, "executionArn"), request.get("error"), request.get("cause")
@@ -298,6 +324,39 @@ def _text(request: Request, member: str) -> str:
             f"1 validation error detected: Value null at '{member}' failed to satisfy constraint: Member must not be null"
         )
     return value
+
+
+def _token_text(request: Request) -> str:
+    token = request.get("taskToken")
+    if not isinstance(token, str) or not token:
+        raise InvalidToken("Invalid Token: 'Invalid token'")
+    return token
+
+
+def _shown_sync(reader: Reader, execution: Execution) -> Response:
+    """Return an ended execution as StartSyncExecution does."""
+    first = executions.events(reader, execution, 1, 1)[0]
+    last = executions.events_before(reader, execution, _LAST, 1)[0]
+    duration_ms = last.at_ms - execution.started_at_ms
+    shown: Response = {
+        "executionArn": execution.arn,
+        "stateMachineArn": execution.machine.arn,
+        "name": execution.name,
+        "startDate": clock.from_ms(execution.started_at_ms),
+        "stopDate": clock.from_ms(last.at_ms),
+        "status": "FAILED" if execution.status == "ABORTED" else execution.status,
+        "input": first.details["input"],
+        "inputDetails": {"included": True},
+        # AWS bills in steps of 100 ms and 64 MB.
+        "billingDetails": {
+            "billedMemoryUsedInMB": 64,
+            "billedDurationInMilliseconds": -(-max(1, duration_ms) // 100) * 100,
+        },
+    }
+    shown |= {member: last.details[member] for member in ("error", "cause") if member in last.details}
+    if execution.status == "SUCCEEDED":
+        shown |= {"output": last.details["output"], "outputDetails": {"included": True}}
+    return shown
 
 
 def _pass_role(request: Request) -> list[Permission]:

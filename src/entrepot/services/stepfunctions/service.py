@@ -12,21 +12,24 @@ from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import WriteLog
 from entrepot.operations import Operations
 
-from . import executions, machines
+from . import executions, machines, tokens
 from .errors import (
     ExecutionAlreadyExists,
     ExecutionNotRedrivable,
     InvalidDefinitionError,
     InvalidExecutionInput,
+    InvalidOutput,
     StateMachineTypeNotSupported,
+    TaskTimedOut,
 )
 from .executions import Execution
-from .executor import Executor, OnExecutionChanged
-from .happenings import Redriven, Stopped
+from .executor import Executor, OnExecutionChanged, chance
+from .happenings import AwaitedFailed, AwaitedSucceeded, HeartbeatCame, Redriven, Stopped
 from .history import HISTORY_LIMIT_EVENTS
 from .integrations import AssumeRole, Integrations, PrincipalForRole
-from .interpreter import DATA_LIMIT_BYTES
+from .interpreter import DATA_LIMIT_BYTES, awaited_task, too_large
 from .language.definition import Integration
+from .language.evaluation import TIMEOUT
 from .language.json_text import InvalidJson, dumps, loads
 from .machines import Logging, Machine
 
@@ -36,6 +39,9 @@ REDRIVABLE_PERIOD_MS = 14 * 86_400_000
 REDRIVE_LIMIT = 1_000
 """How often an execution can be redriven. Source: RedriveExecution."""
 
+
+SYNC_LIMIT_S = 300.0
+"""How long StartSyncExecution waits: an EXPRESS execution ends within five minutes. Source: service quotas."""
 
 DRAIN_S = 5.0
 """How long a stop waits for the tasks under way, so that a function need not run again after the next start."""
@@ -170,13 +176,13 @@ class StepFunctions:
 
         Raises InvalidArn, ExecutionDoesNotExist, StateMachineTypeNotSupported.
         """
-        execution = executions.get(tx, self.account, arn)
+        execution = self._executor.under_way(arn) or executions.get(tx, self.account, arn)
         if execution.machine.type == "EXPRESS":
             raise StateMachineTypeNotSupported("Executions of EXPRESS state machines cannot be stopped.")
         if execution.status == "RUNNING":
             self._executor.advance(tx, execution, Stopped(at_ms=clock.now_ms(), error=error, cause=cause))
-        assert execution.stopped_at_ms is not None
-        return execution.stopped_at_ms
+        # One that stops itself by a task has not ended before that task has.
+        return clock.now_ms() if execution.stopped_at_ms is None else execution.stopped_at_ms
 
     def redrive_execution(self, tx: Transaction, arn: str) -> int:
         """Go on from the states that did not succeed; return when (ms).
@@ -189,8 +195,69 @@ class StepFunctions:
             raise ExecutionNotRedrivable(reason)
         at_ms = clock.now_ms()
         executions.reopen(tx, execution)
-        self._executor.advance(tx, execution, Redriven(at_ms=at_ms))
+        self._executor.advance(tx, execution, Redriven(at_ms=at_ms, random=chance()))
         return at_ms
+
+    async def start_sync_execution(
+        self, state_machine_arn: str, name: str | None = None, input_text: str = "{}"
+    ) -> tuple[Execution, bool]:
+        """Start an execution of an EXPRESS machine; return it when it has ended, and whether it did so in time.
+
+        Raises StateMachineDoesNotExist, InvalidArn, InvalidName, InvalidExecutionInput, StateMachineTypeNotSupported.
+        """
+
+        def work(tx: Transaction) -> Execution:
+            machine = machines.get(tx, self.account, state_machine_arn)
+            if machine.type != "EXPRESS":
+                raise StateMachineTypeNotSupported(
+                    "This operation is not supported by this type of state machine: it is for EXPRESS."
+                )
+            return self.start_execution(tx, state_machine_arn, name, input_text)
+
+        execution = await self.database.write(work)
+        if execution.status != "RUNNING":
+            return execution, True
+        ended = await self._executor.ended(execution.id, SYNC_LIMIT_S)
+        if ended is not None:
+            return ended, True
+        await self._executor.happen(execution.id, Stopped(at_ms=clock.now_ms(), error=TIMEOUT, cause=None))
+        return await self.database.read(lambda reader: executions.get(reader, self.account, execution.arn)), False
+
+    # ── task tokens ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def send_task_success(self, tx: Transaction, token: str, output_text: str) -> None:
+        """End the task that waits for this token well. Raises InvalidToken, InvalidOutput, TaskTimedOut."""
+        try:
+            output = loads(output_text)
+            dumps(output)
+        except (InvalidJson, ValueError, RecursionError) as error:
+            raise InvalidOutput(f"Invalid Output: '{error}'") from None
+        if too_large(output_text):
+            raise InvalidOutput(f"Invalid Output: more than {DATA_LIMIT_BYTES} bytes")
+        execution, task_id = self._awaiting(tx, token)
+        happening = AwaitedSucceeded(at_ms=clock.now_ms(), random=chance(), task_id=task_id, output=output)
+        self._executor.advance(tx, execution, happening)
+
+    def send_task_failure(self, tx: Transaction, token: str, error: str | None, cause: str | None) -> None:
+        """Fail the task that waits for this token. Raises InvalidToken, TaskTimedOut."""
+        execution, task_id = self._awaiting(tx, token)
+        happening = AwaitedFailed(at_ms=clock.now_ms(), random=chance(), task_id=task_id, error=error, cause=cause)
+        self._executor.advance(tx, execution, happening)
+
+    def send_task_heartbeat(self, tx: Transaction, token: str) -> None:
+        """Give the task that waits for this token time until its next heartbeat. Raises InvalidToken, TaskTimedOut."""
+        execution, task_id = self._awaiting(tx, token)
+        self._executor.advance(tx, execution, HeartbeatCame(at_ms=clock.now_ms(), random=chance(), task_id=task_id))
+
+    def _awaiting(self, tx: Transaction, token: str) -> tuple[Execution, int]:
+        arn = tokens.execution_arn(token)
+        execution = self._executor.under_way(arn) or executions.find(tx, self.account, arn)
+        task_id = None
+        if execution is not None and execution.status == "RUNNING":
+            task_id = awaited_task(self._executor.state_of(execution), token)
+        if execution is None or task_id is None:
+            raise TaskTimedOut("Task Timed Out: 'Provided task does not exist anymore'")
+        return execution, task_id
 
     def execution(self, reader: Reader, arn: str) -> Execution:
         """Return an execution. Raises InvalidArn, ExecutionDoesNotExist."""

@@ -36,6 +36,8 @@ class Phase(IntEnum):
     """An iteration that has not begun."""
     DONE = 9
     """The frame's workflow ended; `input` is its output."""
+    AWAIT = 10
+    """The call of task `task_id` was made; waits for its token or its nested execution."""
 
 
 @dataclass(slots=True)
@@ -60,13 +62,21 @@ class Frame:
     """How many iterations may run at once; 0 means all."""
     item: Json = None
     """The item of an iteration, as `$$.Map.Item.Value`."""
+    token: str = ""
+    """The token of the task that waits for one."""
+    timeout_at_ms: int | None = None
+    """When a task with heartbeats times out in any case; `due_at_ms` is what comes first."""
+    heartbeat_s: int = 0
+    """The longest time between two heartbeats; 0 means none are asked for."""
+    parent: tuple[int, int, int] | None = None
+    """Of a root: the execution and its task that wait for this one's end (`.sync`), and how many wait in a row."""
 
     def copy(self) -> "Frame":
         """Return a copy of the tree; the JSON values are shared."""
         return Frame(
             self.state, self.input, self.phase, self.variables, self.last_event, self.entered_event, self.entered_at_ms,
             self.attempts, self.task_id, self.due_at_ms, self.heartbeat, [child.copy() for child in self.children],
-            self.concurrency, self.item,
+            self.concurrency, self.item, self.token, self.timeout_at_ms, self.heartbeat_s, self.parent,
         )  # fmt: skip
 
     @property
@@ -150,6 +160,10 @@ def _dump_frame(frame: Frame, values: _Values) -> list[Any]:
         frame.concurrency,
         values.place(frame.item) if frame.item is not None else -1,
         [_dump_frame(child, values) for child in frame.children],
+        frame.token,
+        frame.timeout_at_ms,
+        frame.heartbeat_s,
+        frame.parent,
     ]
     while len(row) > _FIXED and row[-1] == _DEFAULTS[len(row) - _FIXED - 1]:
         row.pop()
@@ -159,7 +173,7 @@ def _dump_frame(frame: Frame, values: _Values) -> list[Any]:
 _FIXED = 6
 """How many members every row has; those after them are left out from the end while they have their default."""
 
-_DEFAULTS: list[Any] = [-1, (), 0, None, 0, 0, -1, []]
+_DEFAULTS: list[Any] = [-1, (), 0, None, 0, 0, -1, [], "", None, 0, None]
 
 
 def load(content: bytes) -> tuple[int, int, Json, Frame]:
@@ -170,7 +184,8 @@ def load(content: bytes) -> tuple[int, int, Json, Frame]:
 
 def _load_frame(row: list[Any], values: list[Json]) -> Frame:
     name, place, phase, last_event, entered_event, entered_at_ms, *more = row
-    variables, attempts, task_id, due_at_ms, heartbeat, concurrency, item, children = more + _DEFAULTS[len(more) :]
+    (variables, attempts, task_id, due_at_ms, heartbeat, concurrency, item, children, token, timeout_at_ms, heartbeat_s,
+     parent) = more + _DEFAULTS[len(more) :]  # fmt: skip
     return Frame(
         name,
         values[place],
@@ -186,4 +201,8 @@ def _load_frame(row: list[Any], values: list[Json]) -> Frame:
         [_load_frame(child, values) for child in children],
         concurrency,
         values[item] if item >= 0 else None,
+        token,
+        timeout_at_ms,
+        heartbeat_s,
+        None if parent is None else (parent[0], parent[1], parent[2]),
     )

@@ -75,6 +75,23 @@ class Resource:
     integration: Integration
     service: str
     action: str
+    pattern: str = ""
+    """`.waitForTaskToken`, `.sync`, `.sync:2`; empty when the call's own result is the task's."""
+
+    @property
+    def resource(self) -> str:
+        """`resource` of history events: `invoke`, `invoke.waitForTaskToken`."""
+        return self.action + self.pattern
+
+    @property
+    def waits_for_token(self) -> bool:
+        """Whether SendTaskSuccess or SendTaskFailure ends the task."""
+        return self.pattern == ".waitForTaskToken"
+
+    @property
+    def waits_for_execution(self) -> bool:
+        """Whether the end of the execution that the call starts ends the task."""
+        return self.pattern.startswith(".sync")
 
     @property
     def resource_type(self) -> str:

@@ -30,6 +30,15 @@ OPTIMIZED: dict[str, frozenset[str]] = {
 }
 """The optimised integrations that are checked by name; other services' are refused as not served."""
 
+PATTERNS: dict[str, frozenset[str]] = {
+    "lambda": frozenset({".waitForTaskToken"}),
+    "events": frozenset({".waitForTaskToken"}),
+    "sns": frozenset({".waitForTaskToken"}),
+    "sqs": frozenset({".waitForTaskToken"}),
+    "states": frozenset({".waitForTaskToken", ".sync", ".sync:2"}),
+}
+"""The integration patterns of the optimised integrations; `aws-sdk:` has .waitForTaskToken only."""
+
 _NOT_RECOGNISED = (
     "The resource provided {} is not recognized. The value is not a valid resource ARN, or the resource is not "
     "available in this region."
@@ -65,18 +74,14 @@ def parse_resource(fields: Fields, express: bool) -> Resource:
 
 def _parse_service(fields: Fields, text: str, match: re.Match[str], express: bool) -> Resource:
     name, action, pattern = match["service"], match["action"], match["pattern"]
-    if pattern is not None:
-        pattern = ".sync" if pattern.startswith(".sync") else pattern
-        if express:
-            message = f"Express state machine does not support '{pattern}' service integration"
-            fields.problem("Resource", message)
-        fields.findings.refuse(
-            f"The service integration pattern '{pattern}' is not supported yet", fields.at("Resource")
-        )
+    if pattern is not None and express:
+        shown = ".sync" if pattern.startswith(".sync") else pattern
+        fields.problem("Resource", f"Express state machine does not support '{shown}' service integration")
     if match["sdk"]:
-        if not action[0].islower():
+        if not action[0].islower() or pattern not in (None, ".waitForTaskToken"):
             fields.findings.refuse(_NOT_RECOGNISED.format(text), fields.at("Resource"))
-        return Resource(text, Integration.AWS_SDK, name, action)
-    if pattern is None and action not in OPTIMIZED.get(name, ()):
+        return Resource(text, Integration.AWS_SDK, name, action, pattern or "")
+    known = action in OPTIMIZED.get(name, ()) and (pattern is None or pattern in PATTERNS.get(name, ()))
+    if not known:
         fields.findings.refuse(_NOT_RECOGNISED.format(text), fields.at("Resource"))
-    return Resource(text, Integration.OPTIMIZED, name, action)
+    return Resource(text, Integration.OPTIMIZED, name, action, pattern or "")
