@@ -14,6 +14,7 @@ import pytest
 from entrepot.blobs import Blob
 from entrepot.errors import StorageFullError
 from entrepot.operations import Decision, Permission, Principal
+from entrepot.services.s3 import buckets
 from entrepot.sftp import wire
 from entrepot.sftp.status import BAD_MESSAGE, EOF, FAILURE, NO_SUCH_FILE, OK, OP_UNSUPPORTED, PERMISSION_DENIED
 from tests.acceptance.sftp_site import BUCKET, SETTINGS, Site, demo_user, running, until
@@ -228,6 +229,14 @@ async def test_exclusive_creation_is_decided_at_close_too(site: Site) -> None:
         assert await first.close(one) == OK
         assert await second.close(two) == FAILURE
     assert await site.content("home/f") == b"one"
+
+
+async def test_a_bucket_deleted_under_an_upload_refuses_it_and_keeps_nothing(site: Site, client: WireClient) -> None:
+    handle = await client.open(b"f", NEW)
+    assert await client.write(handle, 0, os.urandom(200_000)) == OK
+    await site.database.write(lambda tx: buckets.delete(tx, BUCKET))
+    assert await client.close(handle) in (FAILURE, NO_SUCH_FILE)
+    assert [path for path in site.folder.rglob("content/*/*/*") if path.is_file()] == []
 
 
 async def test_a_reader_keeps_what_it_opened(site: Site, client: WireClient) -> None:

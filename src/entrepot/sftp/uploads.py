@@ -9,7 +9,7 @@ from typing import Final
 from entrepot import clock, faults
 from entrepot.blobs import BlobWriter
 from entrepot.database import Transaction
-from entrepot.errors import StorageError
+from entrepot.errors import AwsError, StorageError
 from entrepot.services.s3.objects import ObjectVersion
 from entrepot.services.transfer import partials
 from entrepot.services.transfer.partials import PartialUpload
@@ -184,7 +184,12 @@ class Upload:
             if partial is not None:
                 partials.remove(tx, at.bucket, at.key, session.user.user_name)
 
-        await session.site.database.write(publish)
+        try:
+            await session.site.database.write(publish)
+        except AwsError:  # refused, so that no row names the content
+            if blob.blob_id is not None:
+                await session.site.blobs.remove(blob.blob_id)
+            raise
         faults.reach("sftp.after-publish")
         session.files_in += 1
         session.log("CLOSE", path=self.place.object_path, bytes_in=self._bytes_in)
