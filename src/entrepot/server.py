@@ -29,7 +29,7 @@ from entrepot.status import Addresses
 log = logging.getLogger("entrepot")
 
 GC_THRESHOLD = 10_000
-"""Young objects before Python looks for cycles among them. With its 700 a busy server spends a sixth of its time on that and
+"""Young objects before Python looks for cycles among them. With its 700 a busy server spends 5% of its time on that, or more, and
 finds next to nothing: nothing on the path of a file makes cycles."""
 
 
