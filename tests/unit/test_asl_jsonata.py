@@ -150,6 +150,16 @@ def test_an_endless_loop_ends_after_a_second_of_processor_time() -> None:
     assert 0.9 < time.thread_time() - before_s < 3
 
 
+def test_many_slow_expressions_of_a_state_do_not_add_up() -> None:
+    slow = compile_expression("($f := function($x){ $f($x + 1) }; $f(1))", "Output")
+    scope = JsonataScope({"input": {}, "context": {}}, {}, {})
+    before_s = time.thread_time()
+    for _ in range(50):
+        with pytest.raises(QueryEvaluationError):
+            slow.evaluate(scope.with_states(result=1))
+    assert time.thread_time() - before_s < 4
+
+
 def test_hostile_signatures_and_pictures_end() -> None:
     before_s = time.thread_time()
     problem("($f := function($a)<" + "n+" * 30 + ":n>{ 1 }; $f(" + "1," * 40 + '"x"))')

@@ -1,5 +1,6 @@
 """The interpreter alone: no ledger, no clock, no functions; time and chance come in with what happens."""
 
+import itertools
 import json
 from typing import Any
 
@@ -384,3 +385,14 @@ def test_limits_of_a_task_may_be_expressions() -> None:
     assert play.wait() == 7_000
     assert play.types[-2:] == ["LambdaFunctionTimedOut", "ExecutionFailed"]
     assert Play(jsonata(T=task), {"t": 0}).events[-1].details["error"] == "States.QueryEvaluationError"
+
+
+def test_slow_expressions_end_a_step_early() -> None:
+    slow = {"Type": "Pass", "Output": "{% $count($map([1..30000], function($x){ $x * 2 })) %}"}
+    names = [f"S{number}" for number in range(4)]
+    states = {name: {**slow, "Next": following} for name, following in itertools.pairwise(names)}
+    play = Play(jsonata(**states, S3={"Type": "Succeed"}))
+    assert play.last.more and play.last.steps < 3
+    while play.last.more:
+        play.happen(Continued(at_ms=play.now_ms))
+    assert play.output == 30000

@@ -39,9 +39,10 @@ from .happenings import (
 )
 from .history import Event
 from .integrations import Integrations, TaskError
-from .interpreter import STEP_LIMIT, step, task_of, waiting_tasks
+from .interpreter import EVALUATION_LIMIT_S, STEP_LIMIT, step, task_of, waiting_tasks
 from .language.evaluation import RUNTIME, TASK_FAILED, Json
 from .language.json_text import loads
+from .language.jsonata_bounds import Meter
 from .log import ExecutionLog
 from .machines import Machine
 from .state import ExecutionState
@@ -442,9 +443,10 @@ class _Turn:
         self.may_cancel = not isinstance(happening, quiet)
         pending = self.pending
         pending.append(happening)
+        until_s = Meter.total_s + EVALUATION_LIMIT_S
         while pending:
             transition: Transition = step(self._machine, self.state, pending.popleft(), max(0, limit))
-            limit -= transition.steps
+            limit = limit - transition.steps if Meter.total_s < until_s else 0
             self.state = transition.state
             self.events += transition.events
             self.more, self.due_at_ms = transition.more, transition.due_at_ms

@@ -57,12 +57,16 @@ from .language.evaluation import (
 )
 from .language.json_text import dumps
 from .language.jsonata import JsonataScope
+from .language.jsonata_bounds import Meter
 from .language.path import Path
 from .language.template import Template
 from .state import ExecutionState, Frame, Phase
 
 STEP_LIMIT = 100
 """States that one step runs at most, so that a transaction does not hold the ledger for long."""
+
+EVALUATION_LIMIT_S = 0.25
+"""Processor time of expressions after which a step takes no further state, so that slow ones do not add up in a transaction."""
 
 MAP_CONCURRENCY_LIMIT = 40
 """Iterations of an inline Map that run at once at most. Source: Step Functions' service quotas."""
@@ -227,7 +231,8 @@ class _Run:
 
     def drain(self, limit: int) -> None:
         """Run what is ready, the branches in turn."""
-        while self._ready and self.steps < limit and self.state.status == "RUNNING":
+        until_s = Meter.total_s + EVALUATION_LIMIT_S
+        while self._ready and self.steps < limit and self.state.status == "RUNNING" and Meter.total_s < until_s:
             place = self._ready.popleft()
             if place.frame.phase in (Phase.READY, Phase.AGAIN) and self._is_live(place):
                 self.steps += 1

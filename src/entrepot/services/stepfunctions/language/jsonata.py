@@ -31,6 +31,7 @@ from .jsonata_bounds import (  # noqa: E402
     BoundedRe,
     Exceeded,
     Guard,
+    Meter,
     memory_exceeded,
     regex_engine,
 )
@@ -61,15 +62,22 @@ _lock = threading.Lock()
 class JsonataScope(Scope):
     """A scope for JSONata: `data` is `$states`, `variables` are bound by their names."""
 
-    __slots__ = ("_bindings",)
+    __slots__ = ("_bindings", "meter")
 
-    def __init__(self, states: Mapping[str, Json], context: Mapping[str, Json], variables: Mapping[str, Json]) -> None:
+    def __init__(
+        self,
+        states: Mapping[str, Json],
+        context: Mapping[str, Json],
+        variables: Mapping[str, Json],
+        meter: Meter | None = None,
+    ) -> None:
         super().__init__(states, context, variables)
+        self.meter = meter or Meter()
         self._bindings: dict[str, Any] | None = None
 
     def with_states(self, **more: Json) -> "JsonataScope":
         """Return the same scope with more members of `$states` (`result`, `errorOutput`)."""
-        return JsonataScope({**self.data, **more}, self.context, self.variables)
+        return JsonataScope({**self.data, **more}, self.context, self.variables, self.meter)
 
     def bindings(self) -> dict[str, Any]:
         """Return `$states` and the variables as the library wants them."""
@@ -164,7 +172,7 @@ class JsonataExpression:
             if found is not _MISSING:
                 return found
         try:
-            return _to_json(self._run(scope.bindings()), 0)
+            return _to_json(self._run(scope), 0)
         except _Undefined:
             raise self._error("returned nothing (undefined).") from None
         except _Unsupported:
@@ -179,8 +187,8 @@ class JsonataExpression:
         except Exception as error:  # noqa: BLE001
             raise self._error(f"threw an error during evaluation: {error}") from None
 
-    def _run(self, bindings: dict[str, Any]) -> Any:
-        guard = Guard()
+    def _run(self, scope: JsonataScope) -> Any:
+        bindings, guard = scope.bindings(), Guard(scope.meter)
         frame = library.Jsonata.Frame(_BASE_FRAME)
         frame.bindings.update(bindings)
         frame.bindings["__evaluate_entry"] = guard.enter

@@ -27,6 +27,9 @@ NUMBER_BYTES = 8
 TIME_LIMIT_S = 1.0
 """Processor time of one evaluation. AWS: "an expression that takes longer than 1 second to evaluate will fail"."""
 
+SCOPE_LIMIT_S = 2.0
+"""Processor time of all expressions that one state evaluates together, so that many slow ones cannot add up."""
+
 PATTERN_LIMIT_S = 0.25
 """Time of one search for a pattern: a hostile one would go on for ever."""
 
@@ -51,6 +54,23 @@ def time_exceeded() -> Exceeded:
 _watching: list["Guard"] = []
 
 
+class Meter:
+    """The processor time that the expressions of one scope have used."""
+
+    __slots__ = ("spent_s",)
+
+    total_s = 0.0
+    """What all expressions of this process have used; read it before and after."""
+
+    def __init__(self) -> None:
+        self.spent_s = 0.0
+
+    def add(self, used_s: float) -> None:
+        """Count an evaluation."""
+        self.spent_s += used_s
+        Meter.total_s += used_s
+
+
 def look() -> None:
     """Raise `Exceeded` when the evaluation under way has used its time; for loops that pass no node."""
     for guard in _watching[-1:]:
@@ -60,12 +80,14 @@ def look() -> None:
 class Guard:
     """Watches one evaluation through the library's callbacks at the entry and exit of every node."""
 
-    __slots__ = ("_depth", "_ends_at_s", "_kept", "_nodes", "_sizes")
+    __slots__ = ("_began_at_s", "_depth", "_ends_at_s", "_kept", "_meter", "_nodes", "_sizes")
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
         self._depth = 0
         self._nodes = 0
-        self._ends_at_s = clock.thread_s() + TIME_LIMIT_S
+        self._meter = meter
+        self._began_at_s = clock.thread_s()
+        self._ends_at_s = self._began_at_s + min(TIME_LIMIT_S, SCOPE_LIMIT_S - meter.spent_s)
         self._sizes: dict[int, int] = {}
         self._kept: list[Any] = []
 
@@ -75,6 +97,7 @@ class Guard:
 
     def __exit__(self, *_: object) -> None:
         _watching.pop()
+        self._meter.add(clock.thread_s() - self._began_at_s)
 
     def look(self) -> None:
         """Look at the clock. Raises `Exceeded`."""
