@@ -485,8 +485,8 @@ async def test_targets_that_are_refused(house: House, target: dict[str, Any], re
 async def test_refusals_of_rules(house: House) -> None:
     with pytest.raises(InvalidEventPatternError):
         await house.do("PutRule", Name="r", EventPattern='{"a": 1}')
-    with pytest.raises(ValidationError, match="ScheduleExpression is not supported"):
-        await house.do("PutRule", Name="r", ScheduleExpression="rate(1 minute)")
+    with pytest.raises(ValidationError, match="ScheduleExpression is not valid"):
+        await house.do("PutRule", Name="r", ScheduleExpression="rate(1 minutes)")
     with pytest.raises(ValidationError, match="not valid Unicode"):
         await house.do("PutRule", Name="r", EventPattern='{"a": ["\ud800"]}')
     with pytest.raises(ResourceNotFoundError, match="Event bus other does not exist"):

@@ -19,13 +19,14 @@ from entrepot.operations import (
     WriteOperation,
 )
 from entrepot.services.events import input as inputs
-from entrepot.services.events import tags
+from entrepot.services.events import schedule, tags
 from entrepot.services.events import targets as destinations
 from entrepot.services.events.bus_operations import bus_arn, bus_name_of, bus_operations, page, tag_map
 from entrepot.services.events.errors import LimitExceededError, ValidationError
 from entrepot.services.events.leaf import finite
 from entrepot.services.events.pattern import EventPattern, EventTooDeepError, normalised
 from entrepot.services.events.rules import (
+    DEFAULT_BUS,
     RULES_LIMIT,
     TARGETS_LIMIT,
     Rule,
@@ -154,14 +155,17 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
                               "Member must satisfy regular expression pattern: [\\.\\-_A-Za-z0-9]+")  # fmt: skip
     require_bus(tx, bus_name)
     _check_text(request)
-    if request.get("ScheduleExpression"):
-        raise ValidationError("Parameter ScheduleExpression is not supported here yet. Give an EventPattern instead.")
-    pattern = request.get("EventPattern")
-    if not pattern:
+    expression, pattern = request.get("ScheduleExpression") or "", request.get("EventPattern") or ""
+    if expression:
+        if bus_name != DEFAULT_BUS:
+            raise ValidationError("ScheduleExpression is supported only on the default event bus.")
+        schedule.parse(expression)
+    if not pattern and not expression:
         raise ValidationError("Parameter(s) EventPattern or ScheduleExpression must be specified.")
     if len(pattern) > PATTERN_LIMIT:
         raise LimitExceededError(f"The event pattern has more than {PATTERN_LIMIT} characters.")
-    EventPattern.parse(pattern)
+    if pattern:
+        EventPattern.parse(pattern)
     state = request.get("State") or "ENABLED"
     if state not in ("ENABLED", "DISABLED"):
         raise ValidationError(f"State {state} is not supported here; use ENABLED or DISABLED.")
@@ -171,7 +175,18 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
     arn = events.rules.rule_arn(bus_name, name)
     is_new = tx.one("SELECT 1 FROM events_rule WHERE bus_name = ? AND name = ?", (bus_name, name)) is None
     events.rules.put(
-        tx, Rule(bus_name, name, arn, pattern, state, request.get("Description") or "", request.get("RoleArn") or "")
+        tx,
+        Rule(
+            bus_name,
+            name,
+            arn,
+            pattern,
+            state,
+            request.get("Description") or "",
+            request.get("RoleArn") or "",
+            (),
+            expression,
+        ),
     )
     if is_new:  # As in AWS, tags that come with an update are not looked at; TagResource changes them.
         tags.put(tx, arn, tag_map(request.get("Tags")))
@@ -201,10 +216,13 @@ def _rule_shape(events: Events, rule: Rule) -> Response:
     shape = {
         "Name": rule.name,
         "Arn": rule.arn,
-        "EventPattern": rule.event_pattern,
         "State": rule.state,
         "EventBusName": rule.bus_name,
     }
+    if rule.event_pattern:
+        shape["EventPattern"] = rule.event_pattern
+    if rule.schedule_expression:
+        shape["ScheduleExpression"] = rule.schedule_expression
     if rule.description:
         shape["Description"] = rule.description
     if rule.role_arn:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entrepot import ids
+from entrepot import clock, ids
 from entrepot.database import Reader, Row, Transaction
+from entrepot.services.events import due_times
 from entrepot.services.events.errors import ResourceNotFoundError
 
 DEFAULT_BUS = "default"
@@ -50,7 +51,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of a bus. `state` is ENABLED or DISABLED; `targets` are filled where the rule was loaded to match."""
+    """A rule of a bus. `state` is ENABLED or DISABLED; `targets` are filled where the rule was loaded to match.
+
+    It has an `event_pattern`, a `schedule_expression` or both; '' is none.
+    """
 
     bus_name: str
     name: str
@@ -60,6 +64,7 @@ class Rule:
     description: str
     role_arn: str
     targets: tuple[Target, ...] = ()
+    schedule_expression: str = ""
 
 
 def target_of(definition: Mapping[str, Any]) -> Target:
@@ -86,7 +91,7 @@ def require_bus(reader: Reader, bus_name: str) -> None:
         raise ResourceNotFoundError(f"Event bus {bus_name} does not exist.")
 
 
-_COLUMNS = "bus_name, name, event_pattern, state, description, role_arn"
+_COLUMNS = "bus_name, name, event_pattern, state, description, role_arn, schedule_expression"
 
 
 class Rules:
@@ -105,9 +110,9 @@ class Rules:
         return bus_name or DEFAULT_BUS, name
 
     def _rule(self, row: Row, targets: tuple[Target, ...] = ()) -> Rule:
-        bus_name, name, event_pattern, state, description, role_arn = row
+        bus_name, name, event_pattern, state, description, role_arn, schedule_expression = row
         arn = self.rule_arn(bus_name, name)
-        return Rule(bus_name, name, arn, event_pattern, state, description, role_arn, targets)
+        return Rule(bus_name, name, arn, event_pattern, state, description, role_arn, targets, schedule_expression)
 
     def get(self, reader: Reader, bus_name: str, name: str) -> Rule:
         """Return the rule without its targets; raise ResourceNotFoundError."""
@@ -131,21 +136,35 @@ class Rules:
     def put(self, tx: Transaction, rule: Rule) -> None:
         """Create or replace a rule; its targets stay."""
         tx.execute(
-            f"INSERT INTO events_rule ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (bus_name, name) DO UPDATE SET "  # noqa: S608
+            f"INSERT INTO events_rule ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (bus_name, name) DO UPDATE SET "  # noqa: S608
             "event_pattern = excluded.event_pattern, state = excluded.state, description = excluded.description, "
-            "role_arn = excluded.role_arn",
-            (rule.bus_name, rule.name, rule.event_pattern, rule.state, rule.description, rule.role_arn),
+            "role_arn = excluded.role_arn, schedule_expression = excluded.schedule_expression",
+            (
+                rule.bus_name,
+                rule.name,
+                rule.event_pattern,
+                rule.state,
+                rule.description,
+                rule.role_arn,
+                rule.schedule_expression,
+            ),
         )
+        self._settle(tx, rule.bus_name, rule.name, rule.state, rule.schedule_expression)
         self._changed(tx, rule.bus_name)
+
+    def _settle(self, tx: Transaction, bus_name: str, name: str, state: str, expression: str) -> None:
+        due_times.settle(tx, bus_name, name, expression if state == "ENABLED" else "", clock.now_ms())
 
     def set_state(self, tx: Transaction, bus_name: str, name: str, state: str) -> None:
         """Enable or disable a rule."""
-        self.get(tx, bus_name, name)
+        rule = self.get(tx, bus_name, name)
+        self._settle(tx, bus_name, name, state, rule.schedule_expression)
         tx.execute("UPDATE events_rule SET state = ? WHERE bus_name = ? AND name = ?", (state, bus_name, name))
         self._changed(tx, bus_name)
 
     def delete(self, tx: Transaction, bus_name: str, name: str) -> None:
         """Delete a rule that has no targets."""
+        self._settle(tx, bus_name, name, "DISABLED", "")
         tx.execute("DELETE FROM events_rule WHERE bus_name = ? AND name = ?", (bus_name, name))
         self._changed(tx, bus_name)
 

@@ -80,4 +80,20 @@ MIGRATIONS: tuple[Migration, ...] = (
             )""",
         ),
     ),
+    Migration(
+        "events",
+        3,
+        (
+            "ALTER TABLE events_rule ADD COLUMN schedule_expression TEXT NOT NULL DEFAULT ''",
+            # The enabled rules with a schedule: when each is due next.
+            """CREATE TABLE events_schedule (
+                bus_name TEXT NOT NULL,
+                rule_name TEXT NOT NULL,
+                expression TEXT NOT NULL,
+                due_at_ms INTEGER NOT NULL,
+                PRIMARY KEY (bus_name, rule_name)
+            )""",
+            "CREATE INDEX events_schedule_due ON events_schedule (due_at_ms)",
+        ),
+    ),
 )

@@ -20,7 +20,7 @@ from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import AwsError, EntrepotError, InternalError
 from entrepot.loglines import LogLine, WriteLog
 from entrepot.operations import AsyncOperation, Call, Operations, Permission, Principal
-from entrepot.services.events import dead_letters, delivery, targets
+from entrepot.services.events import dead_letters, delivery, due_times, targets
 from entrepot.services.events.delivery import Delivery, OnDelivery, Queued
 from entrepot.services.events.errors import ResourceNotFoundError, ValidationError
 from entrepot.services.events.index import PatternIndex
@@ -210,7 +210,11 @@ class Events:
         kept = self._indices.get(bus_name)
         if kept is None or kept[0] != version:
             rules = self.rules.all(reader, bus_name)
-            enabled = [(EventPattern.parse(rule.event_pattern), rule) for rule in rules if rule.state == "ENABLED"]
+            enabled = [
+                (EventPattern.parse(rule.event_pattern), rule)
+                for rule in rules
+                if rule.state == "ENABLED" and rule.event_pattern
+            ]
             kept = (version, PatternIndex(enabled), {rule.name: rule for rule in rules})
             self._indices[bus_name] = kept
         return kept[1], kept[2]
@@ -227,13 +231,38 @@ class Events:
             if self._stopping:
                 return
             try:
-                pause_s = await self.deliver_due()
+                pause_s = min(await self.fire_due(), await self.deliver_due())
             except EntrepotError as error:
                 _log.error("Events cannot be delivered now (%s); they stay queued. Trying again.", error)
                 pause_s = POLL_S
             except Exception:  # noqa: BLE001 - the task's top frame
                 _log.exception("Delivering events failed; they stay queued. Trying again.")
                 pause_s = POLL_S
+
+    async def fire_due(self) -> float:
+        """Queue the events of scheduled rules that are due; return after how many seconds to look again."""
+        at_ms = clock.now_ms()
+        due_at_ms = await self.database.read(due_times.next_due_ms)
+        if due_at_ms is None or due_at_ms > at_ms:
+            return POLL_S if due_at_ms is None else min((due_at_ms - at_ms) / 1000, POLL_S)
+        await self.database.write(lambda tx: due_times.fire_due(tx, at_ms, self._fire))
+        return 0.0
+
+    def _fire(self, tx: Transaction, due: due_times.Due) -> None:
+        """Queue a scheduled rule's event for its own targets; no other rule sees it."""
+        rule = self._index(tx, due.bus_name)[1][due.rule_name]
+        event = {
+            "version": "0",
+            "id": ids.derived_uuid(rule.arn, str(due.due_at_ms)),
+            "detail-type": "Scheduled Event",
+            "source": "aws.events",
+            "account": self.account.account_id,
+            "time": clock.iso(due.due_at_ms)[:19] + "Z",
+            "region": self.account.region,
+            "resources": [rule.arn],
+            "detail": {},
+        }
+        self._queue(tx, event, [rule], 1)
 
     async def deliver_due(self) -> float:
         """Deliver one batch of what is due; return after how many seconds to look again."""
