@@ -1,6 +1,7 @@
 """An endpoint on a free loopback port in a thread of its own, so that blocking clients can call it from a test."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -56,7 +57,8 @@ class RunningEndpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stopping.set)
+        with contextlib.suppress(RuntimeError):  # A test that stops the endpoint itself may have closed its loop.
+            self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(20)
         assert not self._thread.is_alive()
 
