@@ -250,7 +250,9 @@ class Events:
 
     def _fire(self, tx: Transaction, due: due_times.Due) -> None:
         """Queue a scheduled rule's event for its own targets; no other rule sees it."""
-        rule = self._index(tx, due.bus_name)[1][due.rule_name]
+        rule = self._index(tx, due.bus_name)[1].get(due.rule_name)
+        if rule is None:  # Rule and due time go together; were one missing, the others still have to fire.
+            return
         event = {
             "version": "0",
             "id": ids.derived_uuid(rule.arn, str(due.due_at_ms)),
