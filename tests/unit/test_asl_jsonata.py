@@ -66,6 +66,9 @@ def problem(text: str) -> str:
         ('$split("a1b2c", /[0-9]/)', ["a", "b", "c"]),
         ("$count($distinct([1, '1', 1, {'a': 1}, {'a': 1}]))", 3),
         ("$count([1..873782])", 873782),
+        ('$spread([{"a": 1, "b": 2}, 3])', [{"a": 1}, {"b": 2}, 3]),
+        ("$count($spread([1..100000]))", 100000),
+        ("$reduce([1..3], $append)", [1, 2, 3]),
         ("1" + "+1" * 99, 100),
         ('$toMillis("2020-01-02", "[Y]-[M]-[D]")', 1577923200000),
         ("$now() = $now()", True),
@@ -137,6 +140,7 @@ DOUBLING = '($p := function($s, $n) { $n = 0 ? $s : $p([$s, $s], $n - 1) }; $str
         ('$replace($pad("a", 10000, "a"), "a", $pad("b", 10000, "b"))', MEMORY),
         ('$replace($pad("a", 10000, "a"), /a/, $pad("b", 10000, "b"))', MEMORY),
         ('$formatInteger(1e15, "I")', MEMORY),
+        ("$reduce([1..100000], $append)", TIME),
         ('$contains($pad("a", 40, "a") & "b", /^(a|a)*$/)', TIME),
     ],
 )

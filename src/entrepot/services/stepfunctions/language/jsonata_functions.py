@@ -239,6 +239,26 @@ def to_millis(text: Any, picture: Any) -> Any:
     return Functions.datetime_to_millis(text, _checked(None, picture))
 
 
+def spread(value: Any) -> Any:
+    """$spread(value), in time that grows with its length."""
+    if isinstance(value, dict):
+        return Utils.create_sequence_from_iter([{key: part} for key, part in value.items()])
+    if not isinstance(value, list):
+        return value
+    made: list[Any] = []
+    for item in value:
+        part = spread(item)
+        if part is not None:
+            made.extend(part if isinstance(part, list) else [part])
+    return Utils.create_sequence_from_iter(made)
+
+
+def append(first: Any, second: Any) -> Any:
+    """$append(first, second); each call copies, so that many of them look at the clock."""
+    look()
+    return Functions.append(first, second)
+
+
 def distinct(array: Any) -> Any:
     """$distinct(array), in time that grows with its length."""
     if not isinstance(array, list) or len(array) <= 1:
@@ -425,6 +445,8 @@ class Function(Jsonata.JFunction):  # type: ignore[misc]  # the library has no t
 
 def _functions() -> dict[str, Function | None]:
     table: list[tuple[str, str, Callable[..., Any], int]] = [
+        ("append", "<xx:a>", append, 2),
+        ("spread", "<x-:a<o>>", spread, 1),
         ("distinct", "<x:x>", distinct, 1),
         ("string", "<x-b?:s>", string, 2),
         ("partition", "<x?x?x?:x>", partition, 3),
