@@ -34,6 +34,10 @@ EXPIRY_INTERVAL_S: Final = 600.0
 
 DRAIN_POLL_S: Final = 0.02
 
+FAREWELL_S: Final = 1.0
+"""How long a client whose last file was closed during the drain gets to log out by itself: cut off right after the
+answer to CLOSE, it would report a failure although the file arrived."""
+
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long connections get to close, after the drain."""
 
@@ -98,11 +102,13 @@ class SFTPServer:
         if self._server is not None:
             self._server.close()
         deadline_s = clock.monotonic_s() + self.settings.drain_timeout_s
-        # Many channels count here, seldom: a poll is simpler than an event that all of them feed.
-        while clock.monotonic_s() < deadline_s and any(  # noqa: ASYNC110
-            login.open_count() for login in self.gate.connections
-        ):
-            await asyncio.sleep(DRAIN_POLL_S)
+        if self._any_open():
+            # Many channels count here, seldom: a poll is simpler than an event that all of them feed.
+            while clock.monotonic_s() < deadline_s and self._any_open():  # noqa: ASYNC110
+                await asyncio.sleep(DRAIN_POLL_S)
+            farewell_s = min(deadline_s, clock.monotonic_s() + FAREWELL_S)
+            while clock.monotonic_s() < farewell_s and self.gate.connections:  # noqa: ASYNC110
+                await asyncio.sleep(DRAIN_POLL_S)
         for login in list(self.gate.connections):
             login.end("the server stopped")
         await self.gate.wait_for_tasks(CLOSE_TIMEOUT_S)
@@ -110,6 +116,9 @@ class SFTPServer:
             login.abort()
         await asyncio.sleep(0)
         await self.gate.wait_for_tasks(CLOSE_TIMEOUT_S)
+
+    def _any_open(self) -> bool:
+        return any(login.open_count() for login in self.gate.connections)
 
     # ── host keys and options ────────────────────────────────────────────────────────────────────────────────────
 
