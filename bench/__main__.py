@@ -184,7 +184,7 @@ def pipeline_section(report: Report, scale: int, runs: int) -> None:
             "95 %",
             "files/s, 1 session",
             "files/s, 4 sessions",
-            "ledger bytes a file (4,096 bytes of content twice included)",
+            "ledger bytes a file (its 4,096 bytes of content included)",
         ],
         rows,
     )
