@@ -1,0 +1,197 @@
+"""The operations on state machines: create, change, describe, list, delete, validate.
+
+Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html
+"""
+
+from entrepot import clock
+from entrepot.database import Reader, Transaction
+from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
+from entrepot.services.stepfunctions import machines
+from entrepot.services.stepfunctions.errors import (
+    InvalidLoggingConfiguration,
+    MissingRequiredParameter,
+    StateMachineDoesNotExist,
+    ValidationException,
+)
+from entrepot.services.stepfunctions.language.parse import validate
+from entrepot.services.stepfunctions.machines import Logging, Machine
+from entrepot.services.stepfunctions.operations.requests import (
+    PAGE_DEFAULT,
+    limit_of,
+    machine_of,
+    next_page,
+    on,
+    on_every,
+    text,
+    token,
+)
+from entrepot.services.stepfunctions.service import StepFunctions
+
+
+def operations(service: StepFunctions) -> list[Operation]:
+    """Return the operations on state machines."""
+    edge = _Machines(service)
+    by_arn = "stateMachineArn"
+    return [
+        WriteOperation("CreateStateMachine", edge.on_new_machine, edge.create_state_machine),
+        WriteOperation("UpdateStateMachine", edge.on_update, edge.update_state_machine),
+        WriteOperation("DeleteStateMachine", on("DeleteStateMachine", by_arn), edge.delete_state_machine),
+        ReadOperation("DescribeStateMachine", on("DescribeStateMachine", by_arn), edge.describe_state_machine),
+        ReadOperation(
+            "DescribeStateMachineForExecution",
+            on("DescribeStateMachineForExecution", "executionArn"),
+            edge.describe_state_machine_for_execution,
+        ),
+        ReadOperation("ListStateMachines", on_every("ListStateMachines"), edge.list_state_machines),
+        ReadOperation(
+            "ValidateStateMachineDefinition",
+            on_every("ValidateStateMachineDefinition"),
+            edge.validate_state_machine_definition,
+        ),
+    ]
+
+
+class _Machines:
+    def __init__(self, service: StepFunctions) -> None:
+        self._service = service
+        self._account = service.account
+
+    def on_new_machine(self, request: Request) -> list[Permission]:
+        arn = self._account.arn("states", f"stateMachine:{request.get('name', '*')}")
+        return [Permission("states:CreateStateMachine", arn), *_pass_role(request)]
+
+    def on_update(self, request: Request) -> list[Permission]:
+        arn = str(request.get("stateMachineArn") or "*")
+        return [Permission("states:UpdateStateMachine", arn), *_pass_role(request)]
+
+    def create_state_machine(self, tx: Transaction, request: Request, call: Call) -> Response:
+        _refuse_versions(request)
+        machine = self._service.create_state_machine(
+            tx,
+            name=text(request, "name"),
+            definition=text(request, "definition"),
+            role_arn=text(request, "roleArn"),
+            type_=request.get("type") or "STANDARD",
+            logging=_logging(request) or Logging(),
+            tracing=_tracing(request) or "{}",
+            tags={tag["key"]: tag.get("value", "") for tag in request.get("tags") or ()},
+        )
+        return {"stateMachineArn": machine.arn, "creationDate": clock.from_ms(machine.created_at_ms)}
+
+    def update_state_machine(self, tx: Transaction, request: Request, call: Call) -> Response:
+        _refuse_versions(request)
+        members = ("definition", "roleArn", "loggingConfiguration", "tracingConfiguration")
+        if all(request.get(member) is None for member in members):
+            raise MissingRequiredParameter("Either the definition, the role ARN, or the configuration must be given.")
+        machine = machine_of(tx, self._account, request)
+        updated = self._service.update_state_machine(
+            tx,
+            machine,
+            definition=request.get("definition"),
+            role_arn=request.get("roleArn"),
+            logging=_logging(request),
+            tracing=_tracing(request),
+        )
+        return {"updateDate": clock.from_ms(updated.updated_at_ms), "revisionId": updated.revision}
+
+    def delete_state_machine(self, tx: Transaction, request: Request, call: Call) -> Response:
+        try:
+            machines.delete(tx, machine_of(tx, self._account, request))
+        except StateMachineDoesNotExist:
+            return {}
+        return {}
+
+    def describe_state_machine(self, reader: Reader, request: Request, call: Call) -> Response:
+        machine = machine_of(reader, self._account, request)
+        return {
+            **_described(machine),
+            "status": "ACTIVE",
+            "type": machine.type,
+            "creationDate": clock.from_ms(machine.created_at_ms),
+        }
+
+    def describe_state_machine_for_execution(self, reader: Reader, request: Request, call: Call) -> Response:
+        machine = self._service.execution(reader, text(request, "executionArn")).machine
+        return {**_described(machine), "updateDate": clock.from_ms(machine.updated_at_ms)}
+
+    def list_state_machines(self, reader: Reader, request: Request, call: Call) -> Response:
+        limit = limit_of(request)
+        found = machines.page(reader, self._account, token(request, str, ""), limit + 1)
+        shown = [
+            {
+                "stateMachineArn": machine.arn,
+                "name": machine.name,
+                "type": machine.type,
+                "creationDate": clock.from_ms(machine.created_at_ms),
+            }
+            for machine in found[:limit]
+        ]
+        return {"stateMachines": shown, **next_page(found, limit, lambda machine: machine.name)}
+
+    def validate_state_machine_definition(self, reader: Reader, request: Request, call: Call) -> Response:
+        limit = int(request.get("maxResults") or PAGE_DEFAULT)
+        found = validate(text(request, "definition"), request.get("type") == "EXPRESS")
+        diagnostics = [
+            {"severity": d.severity, "code": d.code, "message": d.message}
+            | ({} if d.location is None else {"location": d.location})
+            for d in found
+        ]
+        result = "FAIL" if any(d.severity == "ERROR" for d in found) else "OK"
+        return {"result": result, "diagnostics": diagnostics[:limit], "truncated": len(diagnostics) > limit}
+
+
+def _pass_role(request: Request) -> list[Permission]:
+    role_arn = request.get("roleArn")
+    return [Permission("iam:PassRole", role_arn, {"iam:PassedToService": "states.amazonaws.com"})] if role_arn else []
+
+
+def _refuse_versions(request: Request) -> None:
+    for member in ("publish", "versionDescription"):
+        if request.get(member):
+            raise ValidationException(f"{member} is not supported: there are no versions of state machines here yet.")
+    if (request.get("encryptionConfiguration") or {}).get("type", "AWS_OWNED_KEY") != "AWS_OWNED_KEY":
+        raise ValidationException("encryptionConfiguration with a customer managed key is not supported here.")
+
+
+def _logging(request: Request) -> Logging | None:
+    given = request.get("loggingConfiguration")
+    if given is None:
+        return None
+    destinations = given.get("destinations") or []
+    if len(destinations) > 1:
+        raise InvalidLoggingConfiguration("Invalid Logging Configuration: Must specify exactly one Log Destination.")
+    group = destinations[0].get("cloudWatchLogsLogGroup") if destinations else None
+    return machines.check_logging(
+        given.get("level") or "OFF",
+        bool(given.get("includeExecutionData", False)),
+        None if group is None else group.get("logGroupArn"),
+    )
+
+
+def _tracing(request: Request) -> str | None:
+    given = request.get("tracingConfiguration")
+    if given is None:
+        return None
+    if given.get("enabled"):
+        raise ValidationException("tracingConfiguration is not supported: there is no X-Ray here.")
+    return "{}"
+
+
+def _described(machine: Machine) -> Response:
+    logging: Response = {
+        "level": machine.logging.level,
+        "includeExecutionData": machine.logging.include_execution_data,
+    }
+    if machine.logging.level != "OFF":
+        account = machine.arn.split(":stateMachine:")[0].replace(":states:", ":logs:")
+        arn = f"{account}:log-group:{machine.log_group_name}:*"
+        logging["destinations"] = [{"cloudWatchLogsLogGroup": {"logGroupArn": arn}}]
+    return {
+        "stateMachineArn": machine.arn,
+        "name": machine.name,
+        "definition": machine.definition,
+        "roleArn": machine.role_arn,
+        "loggingConfiguration": logging,
+        "tracingConfiguration": {"enabled": False},
+        "revisionId": machine.revision,
+    }
