@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from entrepot.arns import Account
 from entrepot.services.lambda_.errors import InvalidParameterValueError, ResourceNotFoundError
@@ -16,6 +17,9 @@ TIMEOUT_LIMIT_S = 900
 MEMORY_MINIMUM_MB, MEMORY_LIMIT_MB = 128, 10_240
 ENVIRONMENT_LIMIT_BYTES = 4_096
 """AWS's limits for a function's time-out, memory and environment."""
+
+LATEST = "$LATEST"
+"""The version that can be changed."""
 
 RUNTIMES = frozenset({"python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14"})
 """Runtimes that are taken. All of them run on the Python that runs the server."""
@@ -61,6 +65,7 @@ class FunctionConfiguration:
 
     `code_folder` is where `put_function` takes the code from (a copy is made); None keeps the code there is.
     `reserved_concurrency` None shares the pool; 0 refuses every invocation. `minimum_warm` workers are kept ready.
+    `layers` are the ARNs of layer versions, in order; `layers_folder` names their merged content beside the code.
     """
 
     name: str
@@ -79,6 +84,17 @@ class FunctionConfiguration:
     code_size_bytes: int = 0
     modified_at_ms: int = 0
     revision_id: str = ""
+    version: str = LATEST
+    layers: tuple[str, ...] = ()
+    layers_folder: str = ""
+    dead_letter_arn: str = ""
+    ephemeral_storage_mb: int = 512
+    architectures: tuple[str, ...] = ("x86_64",)
+
+    @property
+    def key(self) -> str:
+        """What tells this version of this function from all others: its name, with the version unless it is $LATEST."""
+        return self.name if self.version == LATEST else f"{self.name}:{self.version}"
 
     @property
     def log_group_name(self) -> str:
@@ -93,7 +109,10 @@ class FunctionConfiguration:
     def from_json(cls, text: str) -> "FunctionConfiguration":
         """Return what `to_json` wrote; members of other versions are left out."""
         known = {f.name for f in fields(cls)}
-        return cls(**{key: value for key, value in json.loads(text).items() if key in known})
+        values: dict[str, Any] = {key: value for key, value in json.loads(text).items() if key in known}
+        for key, value in values.items():
+            values[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**values)
 
 
 def check(configuration: FunctionConfiguration) -> None:

@@ -96,7 +96,7 @@ class Pool:
         self._worker_limit = worker_limit
         self._wait_limit_s = wait_limit_s
         self._idle_limit_s = idle_limit_s
-        self._functions: dict[str, _Function] = {}
+        self._functions: dict[str, _Function] = {}  # by configuration.key
         self._workers: set[Worker] = set()
         self._queued_bytes = 0
         self._queued = 0
@@ -131,9 +131,9 @@ class Pool:
 
     def configure(self, configuration: FunctionConfiguration) -> None:
         """Use this configuration from now on; workers with another are replaced when they are free."""
-        function = self._functions.get(configuration.name)
+        function = self._functions.get(configuration.key)
         if function is None:
-            function = self._functions[configuration.name] = _Function(configuration)
+            function = self._functions[configuration.key] = _Function(configuration)
         else:
             function.configuration = configuration
             function.warm_after_s = 0.0
@@ -144,13 +144,13 @@ class Pool:
             self._keep_warm(function)
             self._scale(function)
 
-    def remove(self, name: str) -> None:
-        """Forget a function: its workers end when they are free, its queue is refused."""
-        function = self._functions.pop(name, None)
+    def remove(self, key: str) -> None:
+        """Forget a function or a version of one: its workers end when they are free, its queue is refused."""
+        function = self._functions.pop(key, None)
         if function is None:
             return
         while function.waiting:
-            self._fail_waiting(self._pop(function), LambdaServiceError(f"The function {name} was deleted."))
+            self._fail_waiting(self._pop(function), LambdaServiceError(f"The function {key} was deleted."))
         for worker in [*function.idle, *function.starting]:
             self._retire(function, worker)
 
@@ -158,9 +158,9 @@ class Pool:
         """Run the invocation as soon as a worker is free; TooManyRequestsError when it cannot even wait."""
         if not self._running:
             raise LambdaServiceError("The server is not running functions now.")
-        function = self._functions.get(configuration.name)
+        function = self._functions.get(configuration.key)
         if function is None:
-            function = self._functions[configuration.name] = _Function(configuration)
+            function = self._functions[configuration.key] = _Function(configuration)
         if function.configuration.reserved_concurrency == 0:
             raise TooManyRequestsError("Rate Exceeded.", Reason="ReservedFunctionConcurrentInvocationLimitExceeded")
         if function.idle and not function.waiting:
@@ -176,9 +176,9 @@ class Pool:
         self._queued_bytes += size
         self._scale(function)
 
-    def counts(self, name: str) -> tuple[int, int, int, int]:
-        """Return (idle, busy, starting, waiting) of a function."""
-        function = self._functions.get(name)
+    def counts(self, key: str) -> tuple[int, int, int, int]:
+        """Return (idle, busy, starting, waiting) of a function or a version of one."""
+        function = self._functions.get(key)
         if function is None:
             return (0, 0, 0, 0)
         return len(function.idle), len(function.busy), len(function.starting), len(function.waiting)
@@ -187,7 +187,7 @@ class Pool:
 
     def on_ready(self, worker: Worker) -> None:
         """Give the worker its next invocation, or let it rest, or let it go."""
-        function = self._functions.get(worker.configuration.name)
+        function = self._functions.get(worker.configuration.key)
         if function is None:
             worker.end()
             return
@@ -208,7 +208,7 @@ class Pool:
     def on_end(self, worker: Worker) -> None:
         """Forget an ended worker; if it could not load the handler, answer who waited for that."""
         self._workers.discard(worker)
-        function = self._functions.get(worker.configuration.name)
+        function = self._functions.get(worker.configuration.key)
         if function is not None:
             was_starting = worker in function.starting
             function.starting.discard(worker)

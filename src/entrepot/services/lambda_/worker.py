@@ -27,6 +27,7 @@ from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.invocation import TAIL_LIMIT_BYTES, Invocation, error_payload, exit_reason
 from entrepot.services.lambda_.output import Output
 from entrepot.services.lambda_.runtime_api import RuntimeApi, is_connection_of
+from entrepot.services.lambda_.runtimes import layer_variables
 
 INIT_LIMIT_S = 30.0
 """A worker that has not asked for work after this time is ended. (AWS: 10 s; a laptop may be busy.)"""
@@ -103,7 +104,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._id = ids.random_hex(16)
         self._log_group = configuration.log_group_name
-        self._log_stream = f"{clock.now():%Y/%m/%d}/[$LATEST]{self._id}"
+        self._log_stream = f"{clock.now():%Y/%m/%d}/[{configuration.version}]{self._id}"
         self._output = Output(self._log)
         self._early: list[tuple[int, str]] = []
         self._init_s = 0.0
@@ -192,7 +193,7 @@ class Worker:
             "AWS_DEFAULT_REGION": region,
             "AWS_LAMBDA_FUNCTION_NAME": configuration.name,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(configuration.memory_size_mb),
-            "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+            "AWS_LAMBDA_FUNCTION_VERSION": configuration.version,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
             "AWS_LAMBDA_LOG_GROUP_NAME": self._log_group,
             "AWS_LAMBDA_LOG_STREAM_NAME": self._log_stream,
@@ -204,6 +205,9 @@ class Worker:
         if credentials.session_token is not None:
             variables["AWS_SESSION_TOKEN"] = credentials.session_token
         variables.setdefault("AWS_ENDPOINT_URL", self._surroundings.endpoint_url())
+        if configuration.layers_folder:
+            layers = self._surroundings.code / configuration.layers_folder
+            variables |= layer_variables(configuration.runtime, layers, variables)
         return variables
 
     def end(self, verdict: tuple[str, str] | None = None) -> None:
@@ -309,7 +313,7 @@ class Worker:
         self.invocation = invocation
         invocation.started_at_s = clock.monotonic_s()
         self._output.begin()
-        self._log(clock.now_ms(), f"START RequestId: {invocation.request_id} Version: $LATEST\n")
+        self._log(clock.now_ms(), f"START RequestId: {invocation.request_id} Version: {self.configuration.version}\n")
 
     def on_response(self, request_id: str, payload: bytes | None) -> bool:
         """The handler has answered; None when with more than Lambda takes."""
