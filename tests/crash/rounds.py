@@ -37,7 +37,7 @@ POINTS = (
     "stepfunctions.before-task",
     "stepfunctions.after-task",
 )
-"""Every named point of the durable path (docs/durability.md)."""
+"""Every named point of the durable path (docs/durability.md) that uploads reach; workflows have their own rounds."""
 
 FUNCTION_POINTS: Final = ("stepfunctions.before-task", "stepfunctions.after-task")
 """Reached only by tasks that leave the ledger: rounds that are to die there upload for the function, too."""

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from entrepot import clock, ids
+from entrepot import clock, faults, ids
 from entrepot.database import Database, Reader, Row, Transaction
 from entrepot.errors import AwsError, EntrepotError
 from entrepot.services.lambda_.errors import RequestTooLargeError, ResourceNotFoundError, TooManyRequestsError
@@ -143,6 +143,7 @@ class AsyncInvocations:
     async def _attempt(self, request_id: str, name: str, payload: bytes, attempts: int, created_at_ms: int) -> None:
         try:
             error, counts = await self._outcome(name, payload, request_id)
+            faults.reach("lambda.after-invocation")
             await self._record(request_id, name, error, attempts + counts, bool(counts), created_at_ms)
         except EntrepotError as failure:
             _log.error("The outcome of the invocation %s of %s is not recorded: %s", request_id, name, failure)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
-from entrepot import clock
+from entrepot import clock, faults
 from entrepot.arns import Account
 from entrepot.database import Database, Transaction
 from entrepot.errors import StorageError
@@ -136,7 +136,9 @@ class SQS:
             )
             if next_ms is None or next_ms > at_ms:
                 return [], POLL_S if next_ms is None else min(POLL_S, (next_ms - at_ms) / 1000)
-        return await self.database.write(work), POLL_S
+        found = await self.database.write(work)
+        faults.reach("sqs.after-receive")
+        return found, POLL_S
 
     # ── sweeping ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ import hashlib
 import zlib
 from dataclasses import dataclass
 
-from entrepot import arns, clock, ids
+from entrepot import arns, clock, faults, ids
 from entrepot.arns import Account
 from entrepot.database import Reader, Transaction, Value
 
@@ -214,6 +214,7 @@ def _set_aside(tx: Transaction, execution: Execution, folded: bytes, next_event:
         "INSERT INTO execution_history (execution_id, first_event, events) VALUES (?, ?, ?)",
         (execution.id, execution.first_event, folded),
     )
+    faults.reach("stepfunctions.after-history")
     execution.first_event, execution.tail = next_event, b""
 
 

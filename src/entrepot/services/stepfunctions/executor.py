@@ -187,6 +187,7 @@ class Executor:
             return
         task = task_of(executions.parsed(waiting.machine.definition), self.state_of(waiting), parent[1])
         if task is not None:
+            faults.reach("stepfunctions.before-parent")
             self.advance(tx, waiting, nested.outcome(ended, last, parent[1], task.resource.pattern, chance()))
 
     def under_way(self, arn: str) -> Execution | None:
@@ -309,6 +310,7 @@ class Executor:
 
     async def _resume(self, execution_id: int) -> None:
         """Go on with what is ready, and take up awaited tasks that nobody runs."""
+        faults.reach("stepfunctions.before-resume")
 
         def work(tx: Transaction) -> None:
             execution = executions.by_id(tx, self._account, execution_id)
@@ -411,6 +413,7 @@ class Executor:
                 await asyncio.wait_for(self._hasten.wait(), delay_s)
 
     async def _fire(self, execution_id: int) -> None:
+        faults.reach("stepfunctions.before-timer")
         await self.happen(execution_id, TimerFired(at_ms=clock.now_ms(), random=chance()))
 
     def _spawn(self, work: "asyncio._CoroutineLike[None]", name: str) -> None:

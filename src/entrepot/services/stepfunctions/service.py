@@ -6,7 +6,7 @@ it inside theirs.
 
 from collections.abc import Mapping
 
-from entrepot import clock, ids
+from entrepot import clock, faults, ids
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import WriteLog
@@ -257,6 +257,7 @@ class StepFunctions:
             task_id = awaited_task(self._executor.state_of(execution), token)
         if execution is None or task_id is None:
             raise TaskTimedOut("Task Timed Out: 'Provided task does not exist anymore'")
+        faults.reach("stepfunctions.before-answer")
         return execution, task_id
 
     def execution(self, reader: Reader, arn: str) -> Execution:
