@@ -11,6 +11,7 @@ from typing import Any
 from entrepot import clock
 from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
+from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.dynamodb import DynamoDB
 from entrepot.services.dynamodb.errors import (
     ConditionalCheckFailedException,
@@ -26,6 +27,7 @@ from entrepot.services.dynamodb.item_operations import (
     prepare_put,
     prepare_update,
 )
+from entrepot.services.dynamodb.keys import key_of_request
 from entrepot.services.dynamodb.requests import (
     bind,
     capacity,
@@ -38,7 +40,6 @@ from entrepot.services.dynamodb.requests import (
     size_of_item,
     write_units,
 )
-from entrepot.services.dynamodb.tables import Table, key_of_request
 from entrepot.services.dynamodb.values import Item
 
 MAX_BATCH_WRITES = 25

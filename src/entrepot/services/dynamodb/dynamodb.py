@@ -9,9 +9,10 @@ from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import StorageError
 from entrepot.services.dynamodb import tables, values
+from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.errors import ResourceNotFoundException
 from entrepot.services.dynamodb.items import StaleTableError, read_item, remove_item, write_item
-from entrepot.services.dynamodb.tables import Table, key_of_item, key_of_request
+from entrepot.services.dynamodb.keys import key_of_item, key_of_request
 from entrepot.services.dynamodb.values import Item, check_size, normalise_item
 
 T = TypeVar("T")

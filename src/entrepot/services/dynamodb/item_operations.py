@@ -7,9 +7,11 @@ from typing import Any
 from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, ReadOperation, Request, Response, WriteOperation
 from entrepot.services.dynamodb.conditions import Predicate, bind_condition
+from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.dynamodb import DynamoDB
 from entrepot.services.dynamodb.errors import ConditionalCheckFailedException
 from entrepot.services.dynamodb.expressions import Parsed, parse_condition, parse_projection, parse_update
+from entrepot.services.dynamodb.keys import key_of_item, key_of_request
 from entrepot.services.dynamodb.requests import (
     bind,
     check_paths,
@@ -23,7 +25,6 @@ from entrepot.services.dynamodb.requests import (
     size_of_item,
     write_units,
 )
-from entrepot.services.dynamodb.tables import Table, key_of_item, key_of_request
 from entrepot.services.dynamodb.updates import Update
 from entrepot.services.dynamodb.values import Item, check_size, normalise_item
 

@@ -1,8 +1,9 @@
 """Items in the ledger: one row each, with the entries of indexes kept in the same transaction."""
 
 from entrepot.database import Reader, Transaction
+from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.encoding import decode_body, decode_key, encode_body
-from entrepot.services.dynamodb.tables import Table, index_key
+from entrepot.services.dynamodb.keys import index_key
 from entrepot.services.dynamodb.values import Item
 
 

@@ -14,6 +14,7 @@ from entrepot.database import Reader, Row
 from entrepot.database import Value as SqlValue
 from entrepot.services.dynamodb.binding import Binding
 from entrepot.services.dynamodb.conditions import check_bounds
+from entrepot.services.dynamodb.definitions import Index, KeyAttribute, Table
 from entrepot.services.dynamodb.encoding import encode_key
 from entrepot.services.dynamodb.errors import ValidationException
 from entrepot.services.dynamodb.expressions import (
@@ -27,7 +28,7 @@ from entrepot.services.dynamodb.expressions import (
     Value,
 )
 from entrepot.services.dynamodb.items import whole_item
-from entrepot.services.dynamodb.tables import Index, KeyAttribute, Table, index_key, key_of_item
+from entrepot.services.dynamodb.keys import index_key, key_of_item
 from entrepot.services.dynamodb.values import AttributeValue, Item, type_of
 
 PAGE_SIZE_BYTES = 1024 * 1024

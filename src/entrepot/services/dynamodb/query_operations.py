@@ -6,6 +6,7 @@ from entrepot.database import Reader
 from entrepot.operations import Call, Operation, ReadOperation, Request, Response
 from entrepot.services.dynamodb.binding import Binding, ResolvedPath
 from entrepot.services.dynamodb.conditions import bind_condition
+from entrepot.services.dynamodb.definitions import Index, Table
 from entrepot.services.dynamodb.dynamodb import DynamoDB
 from entrepot.services.dynamodb.errors import ValidationException
 from entrepot.services.dynamodb.expressions import (
@@ -33,7 +34,6 @@ from entrepot.services.dynamodb.requests import (
     refuse_legacy,
     request_key,
 )
-from entrepot.services.dynamodb.tables import Index, Table
 from entrepot.services.dynamodb.values import Item
 
 MAX_SEGMENTS = 1_000_000

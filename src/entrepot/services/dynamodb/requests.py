@@ -5,10 +5,10 @@ from typing import Any
 
 from entrepot.operations import Permission, Permissions, Request
 from entrepot.services.dynamodb.binding import Binding, ResolvedPath
+from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.dynamodb import DynamoDB
 from entrepot.services.dynamodb.errors import ValidationException
 from entrepot.services.dynamodb.expressions import Parsed, path_text
-from entrepot.services.dynamodb.tables import Table
 from entrepot.services.dynamodb.values import AttributeValue, Item, normalise_item
 
 _LEGACY = {

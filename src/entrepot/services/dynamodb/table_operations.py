@@ -6,10 +6,10 @@ from entrepot import clock, ids
 from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
 from entrepot.services.dynamodb import tables
+from entrepot.services.dynamodb.definitions import Index, Keys, Table
 from entrepot.services.dynamodb.dynamodb import DynamoDB
 from entrepot.services.dynamodb.errors import ResourceNotFoundException, ValidationException
 from entrepot.services.dynamodb.requests import on_table
-from entrepot.services.dynamodb.tables import Index, Keys, Table
 
 LISTED = 100
 """Names in one answer of ListTables (AWS's limit)."""
