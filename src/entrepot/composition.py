@@ -14,6 +14,7 @@ from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AwsError
 from entrepot.loglines import LogLine
 from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
+from entrepot.outbound import Outbound, Policy
 from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sqs, stepfunctions, sts, transfer
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
@@ -60,6 +61,7 @@ class Composition:
         self.write_log = self.logs.write_log
         self.iam = iam.IAM(self.database, self.account, secret=_secret(folder), audit=self._audit)
         self.operations = Operations(self.database, self.iam.authorize)
+        self.outbound = _outbound(folder, settings)
         self.transfer = transfer.Transfer(self.database, self.account)
         self.files = files.Files(
             self.database,
@@ -160,6 +162,7 @@ class Composition:
     async def close(self) -> None:
         """Close what a composition opens; rooms that were started are stopped before."""
         await self.iam.stop()
+        await self.outbound.close()
         await self.blobs.close()
         await self.database.close()
 
@@ -280,6 +283,16 @@ class Composition:
         now_ms = clock.now_ms()
         stream = clock.iso(now_ms)[:10]
         self.write_log(AUDIT_LOG_GROUP, stream, LogLine(now_ms, json.dumps(line, separators=(",", ":"))))
+
+
+def _outbound(folder: StackFolder, settings: Settings) -> Outbound:
+    """Return the client for requests to the outside; raise SettingsError."""
+    section = settings.outbound
+    try:
+        policy = Policy.of(section.denied_networks, section.plain_http_networks)
+    except ValueError as error:
+        raise SettingsError(f"{folder.show(folder.stack_file)}: [outbound]: {error}.") from None
+    return Outbound(policy, ca_file=None if section.ca_file is None else folder.path(section.ca_file))
 
 
 def _secret(folder: StackFolder) -> bytes:

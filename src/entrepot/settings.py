@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from entrepot.errors import EntrepotError
+from entrepot.outbound.policy import DENIED_NETWORKS, PLAIN_HTTP_NETWORKS
 
 STACK_FILE = "stack.toml"
 STACK_FILE_LIMIT_BYTES = 1 << 20
@@ -54,6 +55,15 @@ class StorageSection(_Section, frozen=True):
 
     folder: str = "data"
     crash_at: str = ""
+
+
+class OutboundSection(_Section, frozen=True):
+    """`[outbound]`: HTTP requests to the outside (API destinations, `http:invoke`). `denied_networks` are never called;
+    plain HTTP goes to `plain_http_networks` only; `ca_file` (PEM) has authorities to trust besides the system's."""
+
+    denied_networks: tuple[str, ...] = DENIED_NETWORKS
+    plain_http_networks: tuple[str, ...] = PLAIN_HTTP_NETWORKS
+    ca_file: str | None = None
 
 
 class Bucket(_Section, frozen=True):
@@ -163,6 +173,7 @@ class Settings(_Section, frozen=True):
     stack: StackSection = StackSection()
     server: ServerSection = ServerSection()
     storage: StorageSection = StorageSection()
+    outbound: OutboundSection = OutboundSection()
     sftp: dict[str, Any] = {}
     buckets: dict[BucketName, Bucket] = {}
     pipelines: dict[str, Pipeline] = {}
