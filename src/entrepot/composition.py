@@ -124,6 +124,7 @@ class Composition:
     def _rooms(self) -> list[tuple[str, list[Operation]]]:
         return [
             ("dynamodb", dynamodb.operations(self.dynamodb)),
+            ("dynamodbstreams", dynamodb.stream_operations(self.dynamodb)),
             ("events", events.operations(self.events)),
             ("iam", iam.operations(self.iam)),
             ("lambda", lambda_.operations(self.lambda_)),

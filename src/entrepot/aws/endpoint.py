@@ -147,7 +147,12 @@ class Endpoint:
         """Find the service by what the request claims, so that even a refusal is in its protocol."""
         claim = _claim(request)
         signing_name = claim.service if isinstance(claim, Claim) else ""
-        name = models.SERVICE_OF_SIGNING_NAME.get(signing_name) or guess(request)
+        target = (request.header("x-amz-target") or "").rpartition(".")[0]
+        name = (
+            models.SERVICE_OF_SIGNING_NAME_AND_TARGET.get((signing_name, target))
+            or models.SERVICE_OF_SIGNING_NAME.get(signing_name)
+            or guess(request)
+        )
         found = service(name)
         request_id = ids.random_hex(8).upper() if name == "s3" else ids.random_uuid()
         return _Exchange(request, request_id, found, found.protocol_name(request), claim)

@@ -18,16 +18,19 @@ FOLDER = str(Path(__file__).parent)
 
 SERVICES = (
     "s3", "dynamodb", "events", "stepfunctions", "lambda", "logs", "sts", "iam", "sns", "sqs", "cloudwatch",
-    "transfer", "entrepot",
+    "transfer", "entrepot", "dynamodbstreams",
 )  # fmt: skip
 """The services whose requests are understood (by botocore's names); which operations run is decided elsewhere."""
 
 SERVICE_OF_SIGNING_NAME = {
     "states": "stepfunctions",
     "monitoring": "cloudwatch",
-    **{name: name for name in SERVICES if name not in ("stepfunctions", "cloudwatch")},
+    **{name: name for name in SERVICES if name not in ("stepfunctions", "cloudwatch", "dynamodbstreams")},
 }
 """botocore's service name by the service name in a credential scope."""
+
+SERVICE_OF_SIGNING_NAME_AND_TARGET = {("dynamodb", "DynamoDBStreams_20120810"): "dynamodbstreams"}
+"""The same for a service that signs as another does, by the first part of X-Amz-Target."""
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,8 @@ from entrepot.aws.protocols import Incoming
 from entrepot.aws.protocols.json_body import JsonReaders, JsonWriters, dumps, loads
 from entrepot.errors import AwsError
 
+_DYNAMODB_PREFIX = "com.amazonaws.dynamodb.v20120810#"
+
 
 class JsonRpc:
     """awsJson for one service."""
@@ -26,7 +28,7 @@ class JsonRpc:
         self._content_type = f"application/x-amz-json-{model.metadata.get('jsonVersion', '1.0')}"
         self._with_crc32 = model.service_name == "dynamodb"
         self._with_query_codes = "awsQueryCompatible" in model.metadata
-        self._error_prefix = "com.amazonaws.dynamodb.v20120810#" if model.service_name == "dynamodb" else ""
+        self._error_prefix = _DYNAMODB_PREFIX if model.service_name.startswith("dynamodb") else ""
 
     def read(self, operation: OperationModel, incoming: Incoming) -> dict[str, Any]:
         """See WireProtocol."""

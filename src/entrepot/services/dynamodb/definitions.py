@@ -9,6 +9,8 @@ from entrepot.services.dynamodb.errors import ValidationException
 MAX_GLOBAL_INDEXES = 20
 MAX_LOCAL_INDEXES = 5
 
+VIEW_TYPES = ("NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES", "KEYS_ONLY")
+
 TABLE_NAME = re.compile(r"[a-zA-Z0-9_.-]{3,255}")
 _KEY_TYPES = ("S", "N", "B")
 
@@ -47,6 +49,16 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class TableStream:
+    """The newest stream of a table. `view_type` is KEYS_ONLY, NEW_IMAGE, OLD_IMAGE or NEW_AND_OLD_IMAGES."""
+
+    stream_id: int
+    label: str
+    view_type: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table's definition. `key_names` are the names of its primary key's attributes."""
 
@@ -62,6 +74,7 @@ class Table:
     write_capacity_units: int
     deletion_protection: bool
     created_at_ms: int
+    stream: TableStream | None = None
 
     def index(self, index_name: str) -> Index:
         """Return the index of that name; raise ValidationException."""
@@ -109,7 +122,25 @@ def define(definition: dict[str, Any], table_name: str, table_id: int, revision:
         write_capacity_units=int(throughput.get("WriteCapacityUnits", 0)),
         deletion_protection=bool(definition.get("DeletionProtectionEnabled")),
         created_at_ms=created_at_ms,
+        stream=None if definition.get("Stream") is None else TableStream(*definition["Stream"]),
     )
+
+
+def view_type_of(specification: dict[str, Any]) -> str | None:
+    """Return the view type that a StreamSpecification asks for, or None to have no stream. Raise ValidationException."""
+    view_type = specification.get("StreamViewType")
+    if not specification.get("StreamEnabled"):
+        if view_type is not None:
+            raise ValidationException(
+                "One or more parameter values were invalid: StreamViewType must not be given where StreamEnabled is false"
+            )
+        return None
+    if view_type not in VIEW_TYPES:
+        raise ValidationException(
+            "One or more parameter values were invalid: StreamEnabled with StreamViewType "
+            f"{view_type}; it is one of {', '.join(VIEW_TYPES)}"
+        )
+    return str(view_type)
 
 
 def _attribute_types(definitions: list[dict[str, Any]]) -> dict[str, str]:

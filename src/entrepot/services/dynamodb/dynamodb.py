@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
+from entrepot import clock
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import StorageError
-from entrepot.services.dynamodb import tables, values
+from entrepot.services.dynamodb import streams, tables, values
 from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.errors import ResourceNotFoundException
 from entrepot.services.dynamodb.items import StaleTableError, read_item, remove_item, write_item
@@ -26,8 +28,11 @@ Change: TypeAlias = Callable[[Item | None], Item | None]
 SWEEP_ROWS = 500
 """Rows of deleted tables that one transaction sweeps away."""
 
+SWEPT_STREAMS = 100
+"""Streams of which one round sweeps away old records."""
+
 SWEEP_INTERVAL_S = 5.0
-"""How often rows of deleted tables are looked for."""
+"""How often rows that are needed no more are looked for."""
 
 REMEMBERED_TABLES = tables.MAX_TABLES
 """Definitions that are remembered."""
@@ -46,7 +51,7 @@ class DynamoDB:
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to sweep away the rows of deleted tables."""
+        """Begin to sweep away the rows of deleted tables and the old records of streams."""
         self._sweeping = asyncio.create_task(self._sweep_forever(), name="dynamodb-sweep")
 
     async def stop(self) -> None:
@@ -61,9 +66,19 @@ class DynamoDB:
             try:
                 while await self._database.read(tables.any_deleted):
                     await self._database.write(lambda tx: tables.sweep(tx, SWEEP_ROWS))
+                await self.sweep_streams()
             except StorageError as error:
-                log.warning("The items of a deleted table could not be removed, will try again: %s", error)
+                log.warning("Rows that DynamoDB needs no more could not be removed, will try again: %s", error)
             await asyncio.sleep(SWEEP_INTERVAL_S)
+
+    async def sweep_streams(self) -> None:
+        """Remove records that are older than 24 hours, in small transactions."""
+        now_ms = clock.now_ms()
+        old = await self._database.read(lambda reader: streams.streams_with_old_records(reader, now_ms, SWEPT_STREAMS))
+        for stream_id in old:
+            await self._database.write(
+                partial(streams.sweep_stream, stream_id=stream_id, now_ms=now_ms, limit=SWEEP_ROWS)
+            )
 
     # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -105,9 +120,9 @@ class DynamoDB:
         return read_item(reader, table, key)
 
     def change(
-        self, tx: Transaction, table: Table, key: tuple[bytes, bytes], change: Change
+        self, tx: Transaction, table: Table, key: tuple[bytes, bytes], change: Change, *, expired: bool = False
     ) -> tuple[Item | None, Item | None]:
-        """Replace an item by what `change` makes of it; return (old, new)."""
+        """Replace an item by what `change` makes of it; return (old, new). `expired`: Time to Live removes it."""
         old = read_item(tx, table, key)
         new = change(old)
         if new is None:
@@ -118,6 +133,8 @@ class DynamoDB:
             write_item(tx, table, key, old, new)
         else:
             return old, new
+        if table.stream is not None and table.stream.enabled:
+            streams.record_change(tx, table, table.stream, key, old, new, expired=expired)
         shown = new if new is not None else old
         assert shown is not None
         names = {name: shown[name] for name in table.key_names}

@@ -43,6 +43,20 @@ class IdempotentParameterMismatchException(AwsError):
     status = 400
 
 
+class ExpiredIteratorException(AwsError):
+    """A shard iterator is older than 15 minutes."""
+
+    code = "ExpiredIteratorException"
+    status = 400
+
+
+class TrimmedDataAccessException(AwsError):
+    """The records asked for are older than 24 hours and gone."""
+
+    code = "TrimmedDataAccessException"
+    status = 400
+
+
 class ConditionalCheckFailedException(AwsError):
     """The condition was false; the member `Item` has the item where the caller asked for it."""
 

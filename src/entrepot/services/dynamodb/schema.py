@@ -1,4 +1,4 @@
-"""The tables of DynamoDB: definitions, items, and the entries of indexes."""
+"""The tables of DynamoDB: definitions, items, the entries of indexes, streams and their records."""
 
 from entrepot.database import Migration
 
@@ -39,6 +39,37 @@ MIGRATIONS: tuple[Migration, ...] = (
                 used_at_ms INTEGER NOT NULL
             )""",
             "CREATE INDEX dynamodb_request_token_by_age ON dynamodb_request_token (used_at_ms)",
+        ),
+    ),
+    Migration(
+        "dynamodb",
+        2,
+        (
+            # Ids of streams come from the same counter as those of tables. key_attributes: JSON [[name, type], …].
+            """CREATE TABLE dynamodb_stream (
+                stream_id INTEGER NOT NULL PRIMARY KEY,
+                table_name TEXT NOT NULL,
+                label TEXT NOT NULL,
+                view_type TEXT NOT NULL,
+                key_attributes TEXT NOT NULL,
+                created_at_ms INTEGER NOT NULL,
+                disabled_at_ms INTEGER,
+                first_sequence INTEGER NOT NULL,
+                last_sequence INTEGER NOT NULL
+            )""",
+            "CREATE UNIQUE INDEX dynamodb_stream_by_name ON dynamodb_stream (table_name, label)",
+            # kind: 0 INSERT, 1 MODIFY, 2 REMOVE, 3 REMOVE by Time to Live. Bodies as in dynamodb_item.
+            """CREATE TABLE dynamodb_stream_record (
+                stream_id INTEGER NOT NULL,
+                sequence INTEGER NOT NULL,
+                kind INTEGER NOT NULL,
+                created_at_ms INTEGER NOT NULL,
+                partition_key BLOB NOT NULL,
+                sort_key BLOB NOT NULL,
+                old_body BLOB,
+                new_body BLOB,
+                PRIMARY KEY (stream_id, sequence)
+            )""",
         ),
     ),
 )

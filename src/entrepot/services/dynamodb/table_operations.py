@@ -21,7 +21,6 @@ SAMPLED_ITEMS = 1_000
 """Items from whose average size DescribeTable tells the size of the table."""
 
 _IGNORED_IN_VAIN = (
-    "StreamSpecification",
     "SSESpecification",
     "Tags",
     "ResourcePolicy",
@@ -35,7 +34,7 @@ _IGNORED_IN_VAIN = (
 def _refuse(request: Request) -> None:
     for name in _IGNORED_IN_VAIN:
         value = request.get(name)
-        if value and value not in ({"StreamEnabled": False}, {"Enabled": False}):
+        if value and value != {"Enabled": False}:
             raise ValidationException(f"The parameter {name} is not supported here")
 
 
@@ -80,6 +79,11 @@ def _table_shape(service: DynamoDB, table: Table, status: str, item_count: int, 
     }
     if table.billing_mode == "PAY_PER_REQUEST":
         shape["BillingModeSummary"] = {"BillingMode": "PAY_PER_REQUEST"}
+    if table.stream is not None:
+        shape["LatestStreamArn"] = f"{arn}/stream/{table.stream.label}"
+        shape["LatestStreamLabel"] = table.stream.label
+        if table.stream.enabled:
+            shape["StreamSpecification"] = {"StreamEnabled": True, "StreamViewType": table.stream.view_type}
     for name, is_global in (("LocalSecondaryIndexes", False), ("GlobalSecondaryIndexes", True)):
         indexes = [_index_shape(service, table, index) for index in table.indexes if index.is_global == is_global]
         if indexes:
@@ -133,11 +137,12 @@ def table_operations(service: DynamoDB) -> list[Operation]:
     def update_table(tx: Transaction, request: Request, call: Call) -> Response:
         _refuse(request)
         table = found(tx, request)
-        names = ("BillingMode", "ProvisionedThroughput", "DeletionProtectionEnabled")
+        names = ("BillingMode", "ProvisionedThroughput", "DeletionProtectionEnabled", "StreamSpecification")
         changes = {name: request[name] for name in names if name in request}
         if not changes:
             raise ValidationException(
-                "At least one of ProvisionedThroughput, BillingMode or DeletionProtectionEnabled is required"
+                "At least one of ProvisionedThroughput, BillingMode, DeletionProtectionEnabled or StreamSpecification "
+                "is required"
             )
         updated = tables.update_table(tx, table, changes)
         return {"TableDescription": _table_shape(service, updated, "ACTIVE", *_measure(tx, updated))}

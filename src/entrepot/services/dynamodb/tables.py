@@ -5,12 +5,13 @@ definition it remembers is old.
 """
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 from entrepot import clock, ids
 from entrepot.database import Reader, Transaction
-from entrepot.services.dynamodb.definitions import TABLE_NAME, Table, define
+from entrepot.services.dynamodb import streams
+from entrepot.services.dynamodb.definitions import TABLE_NAME, Table, TableStream, define, view_type_of
 from entrepot.services.dynamodb.errors import (
     LimitExceededException,
     ResourceInUseException,
@@ -61,7 +62,7 @@ def create_table(tx: Transaction, table_name: str, definition: dict[str, Any]) -
             f"1 validation error detected: Value '{table_name[:300]}' at 'tableName' failed to satisfy constraint: "
             "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+ and have length between 3 and 255"
         )
-    kept = {key: definition[key] for key in _DEFINITION_KEYS if definition.get(key)}
+    kept: dict[str, Any] = {key: definition[key] for key in _DEFINITION_KEYS if definition.get(key)}
     revision, now_ms = ids.random_hex(8), clock.now_ms()
     define(kept, table_name, 0, revision, now_ms)
     if tx.one("SELECT 1 FROM dynamodb_table WHERE table_name = ?", (table_name,)) is not None:
@@ -69,21 +70,48 @@ def create_table(tx: Transaction, table_name: str, definition: dict[str, Any]) -
     count = tx.one("SELECT COUNT(*) FROM dynamodb_table")
     if count is not None and count[0] >= MAX_TABLES:
         raise LimitExceededException(f"Subscriber limit exceeded: there is a limit of {MAX_TABLES} tables")
-    row = tx.one("UPDATE dynamodb_sequence SET table_id = table_id + 1 WHERE id = 1 RETURNING table_id")
-    assert row is not None
+    table_id = _next_id(tx)
+    view_type = view_type_of(definition.get("StreamSpecification") or {})
+    if view_type is not None:
+        keys = define(kept, table_name, table_id, revision, now_ms).keys
+        kept["Stream"] = astuple(streams.create_stream(tx, _next_id(tx), table_name, keys, view_type))
     tx.execute(
         "INSERT INTO dynamodb_table (table_name, table_id, revision, definition, created_at_ms) VALUES (?, ?, ?, ?, ?)",
-        (table_name, row[0], revision, json.dumps(kept, separators=(",", ":")), now_ms),
+        (table_name, table_id, revision, json.dumps(kept, separators=(",", ":")), now_ms),
     )
-    return define(kept, table_name, row[0], revision, now_ms)
+    return define(kept, table_name, table_id, revision, now_ms)
+
+
+def _next_id(tx: Transaction) -> int:
+    """Return a number for a table or a stream that was never given out before."""
+    row = tx.one("UPDATE dynamodb_sequence SET table_id = table_id + 1 WHERE id = 1 RETURNING table_id")
+    assert row is not None
+    number: int = row[0]
+    return number
+
+
+def _changed_stream(tx: Transaction, table: Table, specification: dict[str, Any]) -> TableStream:
+    """Enable or disable a table's stream. Raise ValidationException when it is so already."""
+    view_type = view_type_of(specification)
+    is_enabled = table.stream is not None and table.stream.enabled
+    if view_type is None:
+        if table.stream is None or not is_enabled:
+            raise ValidationException(f"Table has no enabled stream to disable: TableName: {table.table_name}")
+        streams.disable_stream(tx, table.stream.stream_id)
+        return replace(table.stream, enabled=False)
+    if is_enabled:
+        raise ValidationException(f"Table already has an enabled stream: TableName: {table.table_name}")
+    return streams.create_stream(tx, _next_id(tx), table.table_name, table.keys, view_type)
 
 
 def update_table(tx: Transaction, table: Table, changes: dict[str, Any]) -> Table:
-    """Change billing mode, throughput or deletion protection. Raises Validation."""
+    """Change billing mode, throughput, deletion protection or the stream. Raises Validation."""
     row = tx.one("SELECT definition FROM dynamodb_table WHERE table_name = ?", (table.table_name,))
     assert row is not None
     definition = json.loads(row[0])
-    definition.update({key: value for key, value in changes.items() if value is not None})
+    definition.update({key: changes[key] for key in _DEFINITION_KEYS if changes.get(key) is not None})
+    if changes.get("StreamSpecification") is not None:
+        definition["Stream"] = astuple(_changed_stream(tx, table, changes["StreamSpecification"]))
     if definition.get("BillingMode") == "PAY_PER_REQUEST":
         definition.pop("ProvisionedThroughput", None)
     revision = ids.random_hex(8)
@@ -102,6 +130,8 @@ def delete_table(tx: Transaction, table: Table) -> None:
             "Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection "
             "first."
         )
+    if table.stream is not None and table.stream.enabled:
+        streams.disable_stream(tx, table.stream.stream_id)
     tx.execute("DELETE FROM dynamodb_table WHERE table_name = ?", (table.table_name,))
     tx.execute("INSERT INTO dynamodb_deleted_table (table_id) VALUES (?)", (table.table_id,))
 
