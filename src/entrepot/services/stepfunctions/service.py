@@ -4,6 +4,7 @@ Everything that changes the ledger is a function of a transaction, so that other
 it inside theirs.
 """
 
+import asyncio
 from collections.abc import Mapping
 
 from entrepot import clock, faults, ids
@@ -24,14 +25,16 @@ from .errors import (
 )
 from .executions import Execution
 from .executor import Executor, OnExecutionChanged, chance
-from .happenings import AwaitedFailed, AwaitedSucceeded, HeartbeatCame, Redriven, Stopped
+from .happenings import AwaitedFailed, AwaitedSucceeded, HeartbeatCame, Redriven, ScheduledTask, Stopped
 from .history import HISTORY_LIMIT_EVENTS
 from .integrations import AssumeRole, Integrations, PrincipalForRole
 from .interpreter import DATA_LIMIT_BYTES, awaited_task, too_large
-from .language.definition import Integration
-from .language.evaluation import TIMEOUT
+from .language.definition import Integration, State, Task
+from .language.evaluation import TIMEOUT, Json
 from .language.json_text import InvalidJson, dumps, loads
 from .machines import Logging, Machine
+from .single_state import Circumstances, Mock, Outcome, SingleState, alone_context
+from .state import ExecutionState, Frame
 
 REDRIVABLE_PERIOD_MS = 14 * 86_400_000
 """An execution can be redriven this long after it ended. Source: RedriveExecution."""
@@ -39,6 +42,9 @@ REDRIVABLE_PERIOD_MS = 14 * 86_400_000
 REDRIVE_LIMIT = 1_000
 """How often an execution can be redriven. Source: RedriveExecution."""
 
+
+TEST_LIMIT_S = 300.0
+"""How long TestState may take. Source: TestState."""
 
 SYNC_LIMIT_S = 300.0
 """How long StartSyncExecution waits: an EXPRESS execution ends within five minutes. Source: service quotas."""
@@ -259,6 +265,49 @@ class StepFunctions:
             raise TaskTimedOut("Task Timed Out: 'Provided task does not exist anymore'")
         faults.reach("stepfunctions.before-answer")
         return execution, task_id
+
+    # ── one state alone ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def test_state(
+        self,
+        state: State,
+        input_: Json,
+        *,
+        role_arn: str | None,
+        context: dict[str, Json] | None,
+        variables: Mapping[str, Json],
+        mock: Mock | None,
+        circumstances: Circumstances,
+    ) -> Outcome:
+        """Run one state without an execution, for at most `TEST_LIMIT_S`.
+
+        `context` stands for the whole context object. Raises ValidationException when the mock does not fit.
+        """
+        name, machine_name, now_ms = ids.random_uuid(), ids.random_uuid(), clock.now_ms()
+        alone = ExecutionState(
+            self.account.arn("states", f"express:{machine_name}:{name}"),
+            name,
+            role_arn or "",
+            self.account.arn("states", f"stateMachine:{machine_name}"),
+            machine_name,
+            now_ms,
+            input_,
+            Frame(state.name, input_),
+        )
+        given = alone_context(alone, state) if context is None else context
+        run = SingleState(state, input_, given, variables, circumstances, mock, now_ms)
+
+        async def perform(task: Task, arguments: Json, task_role_arn: str | None) -> Json:
+            prepared = self._integrations.prepare(ScheduledTask(1, task, arguments, task_role_arn), alone)
+            if prepared.leaves_ledger:
+                return await self._integrations.perform(prepared)
+            return await self.database.write(lambda tx: self._integrations.transact(tx, prepared))
+
+        try:
+            async with asyncio.timeout(TEST_LIMIT_S):
+                return await run.run(perform, asyncio.sleep)
+        except TimeoutError:
+            return Outcome(status="FAILED", error=TIMEOUT, stages=run.outcome.stages)
 
     def execution(self, reader: Reader, arn: str) -> Execution:
         """Return an execution. Raises InvalidArn, ExecutionDoesNotExist."""

@@ -57,7 +57,7 @@ def request(service: str, operation: str, parameters: Json) -> dict[str, Any]:
     made = _structure(shape, parameters)
     for member in shape.required_members:
         if member not in made:
-            raise ParameterProblem(f"The field '{_shown(member)}' is required but was missing")
+            raise ParameterProblem(f"The field '{shown_name(member)}' is required but was missing")
     return made
 
 
@@ -124,7 +124,7 @@ def _shown_value(shape: Any, value: Any) -> Json:
     if kind == "structure" and isinstance(value, dict):
         members = shape.members
         return {
-            _shown(name): _shown_value(members[name], part)
+            shown_name(name): _shown_value(members[name], part)
             for name, part in value.items()
             if name in members and part is not None
         }
@@ -144,7 +144,7 @@ def _shown_value(shape: Any, value: Any) -> Json:
 
 
 @functools.lru_cache(maxsize=4_096)
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """Return a member's name as a definition writes it: SSEKMSKeyId is SsekmsKeyId, stateMachineArn StateMachineArn."""
     acronym = _ACRONYM.match(name)
     if acronym is not None and len(acronym[0]) > 1:

@@ -58,6 +58,9 @@ class Integration(Enum):
     OPTIMIZED = "optimized"
     """`arn:aws:states:::lambda:invoke` and the like. History: Task*."""
 
+    ACTIVITY = "activity"
+    """`arn:aws:states:…:activity:NAME`: a worker asks for it with GetActivityTask. History: Activity*."""
+
     AWS_SDK = "aws-sdk"
     """`arn:aws:states:::aws-sdk:SERVICE:ACTION`. History: Task*."""
 
@@ -363,17 +366,20 @@ class StateMachine(Workflow):
     version: str = "1.0"
     query_language: QueryLanguage = field(default=QueryLanguage.JSONPATH)
 
-    def tasks(self) -> Iterator[Task]:
-        """Yield every Task, those inside Parallel and Map included (to check that each resource can be served)."""
+    def all(self) -> Iterator[State]:
+        """Yield every state, those inside Parallel and Map included."""
         pending: list[Workflow] = [self]
         while pending:
             for state in pending.pop().states.values():
-                if isinstance(state, Task):
-                    yield state
-                elif isinstance(state, Parallel):
+                yield state
+                if isinstance(state, Parallel):
                     pending.extend(state.branches)
                 elif isinstance(state, Map):
                     pending.append(state.item_processor)
+
+    def tasks(self) -> Iterator[Task]:
+        """Yield every Task, those inside Parallel and Map included (to check that each resource can be served)."""
+        return (state for state in self.all() if isinstance(state, Task))
 
 
 def error_matches(error_equals: tuple[str, ...], error: str) -> bool:

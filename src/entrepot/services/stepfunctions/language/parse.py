@@ -24,9 +24,9 @@ from .diagnostics import (
 from .evaluation import Json
 from .fields import Fields
 from .graph import check_graph
-from .parse_states import Reading, parse_state
+from .parse_states import Reading, read_state
 
-__all__ = ["Diagnostic", "InvalidDefinition", "UnsupportedFeature", "parse", "validate"]
+__all__ = ["Diagnostic", "InvalidDefinition", "UnsupportedFeature", "parse", "parse_state", "validate"]
 
 MAX_DEFINITION_BYTES = 1_048_576
 """AWS: the maximum size of a definition is 1 MiB."""
@@ -42,6 +42,9 @@ MAX_STATE_NAME_CHARACTERS = 80
 
 MAX_SHOWN_TEXT = 100
 """How much of a text that is not JSON the message shows."""
+
+SINGLE_STATE_NAME = "StateName"
+"""What AWS calls a state that is tested without a state machine."""
 
 _TOKEN = re.compile(r"[A-Za-z_]\w{0,99}")
 
@@ -59,6 +62,27 @@ def parse(definition_text: str, express: bool = False) -> StateMachine:
     machine = _parse_machine(_load(definition_text), findings, express)
     findings.raise_errors()
     return machine
+
+
+def parse_state(definition_text: str, name: str | None = None) -> State:
+    """Return one state, as TestState takes it: the one of this name in a state machine's definition, wherever it is nested.
+
+    With `name` None the text is the definition of a single state, which is then called `SINGLE_STATE_NAME`. Where it goes
+    next is not looked at, and what is valid but not served is accepted.
+    Raises `InvalidDefinition`; `KeyError` when the state machine has no such state.
+    """
+    findings = Findings()
+    source = _load(definition_text)
+    if name is None:
+        reader = _WorkflowReader(findings, QueryLanguage.JSONPATH, False)
+        found: State | None = reader.state(SINGLE_STATE_NAME, source, Fields({}, "/", findings))
+    else:
+        found = next((state for state in _parse_machine(source, findings, False).all() if state.name == name), None)
+    if findings.errors:
+        raise InvalidDefinition(tuple(findings.errors))
+    if found is None:
+        raise KeyError(name)
+    return found
 
 
 def validate(definition_text: str, express: bool = False) -> tuple[Diagnostic, ...]:
@@ -147,13 +171,14 @@ class _WorkflowReader:
             message = f"Parallel and Map states are nested more than {MAX_WORKFLOW_DEPTH} deep"
             self.findings.error(message, fields.location, TOO_DEEPLY_NESTED)
         else:
-            states = {name: self._state(name, source, fields) for name, source in sources.items()}
+            states = {name: self.state(name, source, fields) for name, source in sources.items()}
         self.depth -= 1
         if len(self.findings.errors) == errors:
             check_graph(start_at, sources, fields.location, self.findings)
         return Workflow(start_at, MappingProxyType(states), comment)
 
-    def _state(self, name: str, source: Json, fields: Fields) -> State:
+    def state(self, name: str, source: Json, fields: Fields) -> State:
+        """Read one state of the object that `fields` reads."""
         location = f"{fields.at('States')}/{name}"
         if not 1 <= len(name) <= MAX_STATE_NAME_CHARACTERS:
             message = f"A state's name must have 1 to {MAX_STATE_NAME_CHARACTERS} characters"
@@ -166,4 +191,4 @@ class _WorkflowReader:
         if not isinstance(source, dict):
             self.findings.error("Expected value of type Object", location)
             source = {"Type": "Succeed"}
-        return parse_state(name, source, location, self.reading)
+        return read_state(name, source, location, self.reading)

@@ -62,7 +62,7 @@ class Reading:
     read_workflow: ReadWorkflow
 
 
-def parse_state(name: str, source: dict[str, Json], location: str, reading: Reading) -> State:
+def read_state(name: str, source: dict[str, Json], location: str, reading: Reading) -> State:
     """Read one state; problems go to the findings, and what comes back is then not to be used."""
     fields = Fields(source, location, reading.findings)
     fields.comment()
