@@ -424,22 +424,6 @@ def test_refused_rules(rule: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("definition", "names"),
     [
-        (
-            one(
-                Type="Map",
-                ItemProcessor={"ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}, **inner()},
-            ),
-            "DISTRIBUTED",
-        ),
-        (
-            one(Type="Map", ItemProcessor=inner(), ItemReader={"Resource": "arn:aws:states:::s3:getObject"}),
-            "ItemReader",
-        ),
-        (one(Type="Map", ItemProcessor=inner(), ItemBatcher={"MaxItemsPerBatch": 1}), "ItemBatcher"),
-        (
-            one(Type="Map", ItemProcessor=inner(), ResultWriter={"Resource": "arn:aws:states:::s3:putObject"}),
-            "ResultWriter",
-        ),
         (one(Type="Task", Resource="arn:aws:states:::dynamodb:getItem.waitForTaskToken"), "is not recognized"),
         (one(Type="Task", Resource="arn:aws:states:::lambda:invoke.sync"), "is not recognized"),
         (one(Type="Task", Resource="arn:aws:states:::aws-sdk:sfn:startExecution.sync"), "is not recognized"),

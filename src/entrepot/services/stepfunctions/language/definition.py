@@ -18,6 +18,7 @@ from enum import Enum
 from typing import ClassVar
 
 from .choice import Condition
+from .distributed import Amount, Distribution
 from .evaluation import (
     ALL,
     DATA_LIMIT_EXCEEDED,
@@ -305,7 +306,7 @@ class Parallel(State):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Map(State):
-    """Runs its processor once per item; the result is the list of the outputs in the items' order (mode INLINE)."""
+    """Runs its processor once per item; the result is the list of the outputs in the items' order."""
 
     type: ClassVar[str] = "Map"
 
@@ -318,8 +319,12 @@ class Map(State):
     max_concurrency: int = 0
     max_concurrency_path: Path | None = None
     max_concurrency_expression: JsonataExpression | None = None
-    tolerated: tuple[JsonataExpression, ...] = ()
-    """JSONata's ToleratedFailureCount and -Percentage: they must give numbers, and mean nothing in mode INLINE."""
+    tolerated_count: Amount | None = None
+    """ToleratedFailureCount; in mode INLINE it means nothing, but its expression must give a number."""
+    tolerated_percentage: Amount | None = None
+    """ToleratedFailurePercentage; likewise."""
+    distribution: Distribution | None = None
+    """What the mode DISTRIBUTED adds; None in mode INLINE."""
     result_selector: Template | None = None
     result_path: ReferencePath | None
     retry: tuple[Retrier, ...] = ()
@@ -349,8 +354,9 @@ class Map(State):
 
     def concurrency(self, scope: Scope) -> int:
         """Return how many iterations may run at once; 0 means no limit. Raises `StatesError`."""
-        for expression in self.tolerated:
-            _integer_from(expression, scope, lowest=0)
+        for amount in (self.tolerated_count, self.tolerated_percentage):
+            if self.distribution is None and amount is not None and amount.expression is not None:
+                _integer_from(amount.expression, scope, lowest=0)
         if self.max_concurrency_expression is not None:
             return _integer_from(self.max_concurrency_expression, scope, lowest=0)
         if self.max_concurrency_path is None:

@@ -181,21 +181,12 @@ def map_fields(fields: Fields) -> dict[str, Any]:
     """Read what is special to Map, but for its processor."""
     reader = JsonataFields(fields)
     concurrency, expression = reader.integer("MaxConcurrency", 0)
-    tolerated = []
-    for name in ("ToleratedFailureCount", "ToleratedFailurePercentage"):
-        if reader.is_open(name):
-            tolerated.append(reader.expression(name))
-        elif name == "ToleratedFailureCount":
-            fields.integer(name, lowest=0)
-        elif fields.number(name, 0.0, 0.0) > 100:
-            fields.problem(name, "Value must be between 0 and 100")
     return {
         "items_path": ROOT_PATH,
         "items_template": _items(reader),
         "item_selector": reader.template("ItemSelector"),
         "max_concurrency": concurrency or 0,
         "max_concurrency_expression": expression,
-        "tolerated": tuple(found for found in tolerated if found is not None),
     }
 
 

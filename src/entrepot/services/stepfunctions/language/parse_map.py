@@ -1,31 +1,36 @@
-"""Reads what is special to Map: the item processor, and the fields of the distributed mode, which is refused for now.
+"""Reads what is special to Map: the item processor, and the fields of the distributed mode.
 
-Source: https://docs.aws.amazon.com/step-functions/latest/dg/state-map.html.
+Source: https://docs.aws.amazon.com/step-functions/latest/dg/state-map.html,
+https://docs.aws.amazon.com/step-functions/latest/dg/input-output-fields-dist-map.html.
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from .definition import Workflow
+from entrepot import ids
+
+from .definition import QueryLanguage, Workflow
+from .distributed import DELIMITERS, Amount, Distribution, ItemBatcher, ItemReader, ResultWriter
+from .evaluation import Json
 from .fields import Fields
+from .json_text import dumps
+from .parse_jsonata import JsonataFields, wrong_language
+from .template import Template
 
-_DISTRIBUTED_ONLY = (
-    "ItemReader",
-    "ItemBatcher",
-    "ResultWriter",
-    "Label",
-    "ToleratedFailureCount",
-    "ToleratedFailureCountPath",
-    "ToleratedFailurePercentage",
-    "ToleratedFailurePercentagePath",
-)
 MAX_LABEL_CHARACTERS = 40
 """AWS's limit for Label."""
+
+MAX_CSV_HEADERS = 10_000
+"""CSVHeaders in a definition; AWS names no number but the 10 KiB of all of them."""
+
+_LABEL_FORBIDDEN = frozenset(' ?*<>{}[]:;,\\|^~$#%&`"') | {chr(code) for code in (*range(32), *range(127, 160))}
+_GET_OBJECT, _LIST_OBJECTS = "s3:getObject", "s3:listObjectsV2"
 
 
 def processor_of(fields: Fields, read_workflow: Callable[[Fields], Workflow]) -> Workflow:
     """Read ItemProcessor, or its older name Iterator."""
     fields.exclusive("ItemProcessor", "Iterator")
-    name = "Iterator" if fields.has("Iterator") else "ItemProcessor"
+    name = _processor_name(fields)
     if not fields.require(name) or not isinstance(fields.source[name], dict):
         fields.mapping(name)
         return Workflow("", {})
@@ -36,85 +41,216 @@ def processor_of(fields: Fields, read_workflow: Callable[[Fields], Workflow]) ->
     return workflow
 
 
+def _processor_name(fields: Fields) -> str:
+    return "Iterator" if fields.has("Iterator") else "ItemProcessor"
+
+
 def _parse_config(processor: Fields) -> None:
     if not processor.has("ProcessorConfig"):
         return
     config = Fields(processor.mapping("ProcessorConfig"), processor.at("ProcessorConfig"), processor.findings)
-    distributed = config.one_of("Mode", ("INLINE", "DISTRIBUTED")) == "DISTRIBUTED"
-    if distributed:
+    if config.one_of("Mode", ("INLINE", "DISTRIBUTED")) == "DISTRIBUTED":
         config.require("ExecutionType")
-        config.findings.refuse("The distributed Map (Mode DISTRIBUTED) is not supported yet", config.at("Mode"))
     if config.has("ExecutionType"):
         config.one_of("ExecutionType", ("STANDARD", "EXPRESS"))
     config.finish()
 
 
-def parse_distributed_fields(fields: Fields) -> None:
-    """Check the fields that only the distributed Map has, and note that it is not served."""
-    fields.exclusive("ToleratedFailureCount", "ToleratedFailureCountPath")
-    fields.exclusive("ToleratedFailurePercentage", "ToleratedFailurePercentagePath")
-    fields.integer("ToleratedFailureCount", lowest=0)
-    fields.reference_path("ToleratedFailureCountPath")
-    if fields.number("ToleratedFailurePercentage", 0.0, 0.0) > 100:
-        fields.problem("ToleratedFailurePercentage", "Value must be between 0 and 100")
-    fields.reference_path("ToleratedFailurePercentagePath")
-    if len(fields.string("Label")) > MAX_LABEL_CHARACTERS:
-        fields.problem("Label", f"A Label may have {MAX_LABEL_CHARACTERS} characters at most")
-    _parse_reader(fields)
-    _parse_batcher(fields)
-    _parse_writer(fields)
-    for name in _DISTRIBUTED_ONLY:
-        if fields.has(name):
-            fields.findings.refuse(f"The distributed Map ({name}) is not supported yet", fields.at(name))
+def distributed_fields(
+    name: str, fields: Fields, language: QueryLanguage, *, express: bool, jsonata: bool
+) -> dict[str, Any]:
+    """Read what the distributed Map has beyond the inline one, and the tolerated failures, which both may name.
+
+    `language` is the machine's: the child executions inherit it. `express`: the machine's type is EXPRESS. `jsonata`: the
+    state's own expressions are JSONata.
+    """
+    reader = JsonataFields(fields) if jsonata else None
+    tolerated = {
+        "tolerated_count": _amount(fields, reader, "ToleratedFailureCount"),
+        "tolerated_percentage": _percentage(fields, reader),
+    }
+    label = _label(fields)
+    item_reader, batcher, writer = _reader(fields, jsonata), _batcher(fields, jsonata), _writer(fields, jsonata)
+    source = fields.source.get(_processor_name(fields))
+    config = source.get("ProcessorConfig") if isinstance(source, dict) else None
+    if not isinstance(source, dict) or not isinstance(config, dict) or config.get("Mode") != "DISTRIBUTED":
+        return tolerated
+    if express:
+        fields.findings.error("The DISTRIBUTED mode is not supported for EXPRESS state machines", fields.location)
+    definition = {key: value for key, value in source.items() if key != "ProcessorConfig"}
+    if language is QueryLanguage.JSONATA:
+        definition["QueryLanguage"] = language.value
+    text = dumps(definition)
+    distribution = Distribution(
+        express=config.get("ExecutionType") == "EXPRESS",
+        label=label or ids.derived_uuid(name, text),
+        definition=text,
+        reader=item_reader,
+        batcher=batcher,
+        writer=writer,
+    )
+    return {**tolerated, "distribution": distribution}
 
 
-def refuse_distributed(fields: Fields) -> None:
-    """Note that the fields of the distributed Map are not served, in a state with JSONata."""
-    if len(fields.string("Label")) > MAX_LABEL_CHARACTERS:
-        fields.problem("Label", f"A Label may have {MAX_LABEL_CHARACTERS} characters at most")
-    for name in ("ItemReader", "ItemBatcher", "ResultWriter", "Label"):
-        if fields.has(name):
-            fields.findings.refuse(f"The distributed Map ({name}) is not supported yet", fields.at(name))
+def _label(fields: Fields) -> str:
+    label = fields.string("Label", "-" if not fields.has("Label") else "")
+    if not fields.has("Label"):
+        return ""
+    if not label and isinstance(fields.source["Label"], str):
+        fields.problem("Label", "Label cannot be empty")
+    if len(label) > MAX_LABEL_CHARACTERS:
+        fields.problem("Label", f"Label cannot exceed {MAX_LABEL_CHARACTERS} characters")
+    found = next((letter for letter in label if letter in _LABEL_FORBIDDEN), None)
+    if found is not None:
+        fields.problem("Label", f"Label contains invalid character: {found!r}")
+    return label
 
 
-def _parse_reader(fields: Fields) -> None:
+def _amount(fields: Fields, reader: JsonataFields | None, name: str, lowest: int = 0) -> Amount | None:
+    """Read an integer, its Path, or the expression that gives it."""
+    if reader is not None:
+        value, expression = reader.integer(name, lowest)
+        return None if value is None and expression is None else Amount(name, value, None, expression)
+    path_name = f"{name}Path"
+    fields.exclusive(name, path_name)
+    if fields.has(path_name):
+        return Amount(name, None, fields.reference_path(path_name))
+    value = fields.integer(name, lowest)
+    return None if value is None else Amount(name, value)
+
+
+def _percentage(fields: Fields, reader: JsonataFields | None) -> Amount | None:
+    name = "ToleratedFailurePercentage"
+    if reader is not None and reader.is_open(name):
+        return Amount(name, None, None, reader.expression(name))
+    if reader is None:
+        fields.exclusive(name, f"{name}Path")
+        if fields.has(f"{name}Path"):
+            return Amount(name, None, fields.reference_path(f"{name}Path"))
+    if not fields.has(name):
+        return None
+    value = fields.number(name, 0.0, 0.0)
+    if value > 100:
+        fields.problem(name, "Value must be between 0 and 100")
+    return Amount(name, value)
+
+
+def _inner(fields: Fields, name: str) -> Fields:
+    return Fields(fields.mapping(name), fields.at(name), fields.findings)
+
+
+def _parameters(fields: Fields, prefix: str, jsonata: bool) -> Template | None:
+    """Read Parameters, or JSONata's Arguments."""
+    wanted, other = ("Arguments", "Parameters") if jsonata else ("Parameters", "Arguments")
+    if fields.has(other):
+        used, needed = ("JSONata", "JSONPath") if jsonata else ("JSONPath", "JSONata")
+        fields.findings.error(wrong_language(other, used, needed), fields.location)
+    if not fields.has(wanted):
+        return None
+    if jsonata:
+        return JsonataFields(fields, prefix).template(wanted)
+    return fields.object_template(wanted)
+
+
+def _resource(fields: Fields, allowed: tuple[str, ...]) -> str:
+    """Read Resource; return `s3:getObject` and the like."""
+    text = fields.string("Resource")
+    found = text.rpartition(":::")[2]
+    if isinstance(fields.source.get("Resource"), str) and found not in allowed:
+        fields.problem(
+            "Resource", f"The resource provided {text} is not recognized. The value is not a valid resource ARN"
+        )
+    return found
+
+
+def _reader(fields: Fields, jsonata: bool) -> ItemReader | None:
     if not fields.has("ItemReader"):
-        return
-    reader = Fields(fields.mapping("ItemReader"), fields.at("ItemReader"), fields.findings)
+        return None
+    reader = _inner(fields, "ItemReader")
     reader.require("Resource")
-    reader.string("Resource")
-    reader.object_template("Parameters")
-    if reader.has("ReaderConfig"):
-        config = Fields(reader.mapping("ReaderConfig"), reader.at("ReaderConfig"), reader.findings)
-        config.exclusive("MaxItems", "MaxItemsPath")
-        config.integer("MaxItems", lowest=0)
-        config.reference_path("MaxItemsPath")
-        config.known.update(("InputType", "CSVHeaderLocation", "CSVHeaders", "CSVDelimiter", "Transformation"))
-        config.known.update(("ManifestType", "ItemsPointer"))
-        config.finish()
+    resource = _resource(reader, (_GET_OBJECT, _LIST_OBJECTS))
+    parameters = _parameters(reader, "ItemReader/", jsonata)
+    config = _inner(reader, "ReaderConfig")
+    read = _reader_config(config, resource == _LIST_OBJECTS, jsonata)
+    config.finish()
     reader.finish()
+    action = resource.partition(":")[2]
+    return ItemReader(action=action, parameters=parameters or Template({}, lambda _: {}), **read)
 
 
-def _parse_batcher(fields: Fields) -> None:
+def _reader_config(config: Fields, listing: bool, jsonata: bool) -> dict[str, Any]:
+    input_type = ""
+    if config.has("InputType"):
+        input_type = config.one_of("InputType", ("CSV", "JSON", "JSONL", "MANIFEST", "PARQUET"))
+    if input_type == "PARQUET":
+        config.findings.refuse("Items in Parquet files are not supported here", config.at("InputType"))
+    elif not listing and not input_type:
+        input_type = "JSON"
+    manifest_type = config.one_of("ManifestType", ("S3_INVENTORY", "ATHENA_DATA"))
+    if manifest_type == "ATHENA_DATA" and input_type not in ("CSV", "JSONL", "PARQUET", "MANIFEST"):
+        config.problem("ManifestType", "ATHENA_DATA needs one of these values of InputType: [CSV, JSONL, PARQUET]")
+    headers = _headers(config)
+    first_row = config.one_of("CSVHeaderLocation", ("FIRST_ROW", "GIVEN")) == "FIRST_ROW"
+    if not first_row and not headers:
+        config.findings.error("These fields are required: [CSVHeaders]", config.location)
+    if input_type == "CSV" and not config.has("CSVHeaderLocation"):
+        config.findings.error("These fields are required: [CSVHeaderLocation]", config.location)
+    pointer = config.string("ItemsPointer")
+    if pointer and not pointer.startswith("/"):
+        config.problem("ItemsPointer", "The value must be a JSON Pointer: it starts with '/'")
+    keys = tuple(key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:])
+    reader = JsonataFields(config, "ItemReader/ReaderConfig/") if jsonata else None
+    return {
+        "input_type": input_type,
+        "first_row": first_row,
+        "headers": headers,
+        "delimiter": DELIMITERS[config.one_of("CSVDelimiter", tuple(DELIMITERS))],
+        "max_items": _amount(config, reader, "MaxItems"),
+        "items_pointer": keys,
+        "manifest_type": manifest_type if config.has("ManifestType") else "S3_INVENTORY",
+        "flatten": config.one_of("Transformation", ("NONE", "LOAD_AND_FLATTEN")) == "LOAD_AND_FLATTEN",
+    }
+
+
+def _headers(config: Fields) -> tuple[str, ...]:
+    names: list[Json] = config.array("CSVHeaders")
+    if len(names) > MAX_CSV_HEADERS or not all(isinstance(name, str) for name in names):
+        config.problem("CSVHeaders", "Expected value of type String")
+        return ()
+    return tuple(names)
+
+
+def _batcher(fields: Fields, jsonata: bool) -> ItemBatcher | None:
     if not fields.has("ItemBatcher"):
-        return
-    batcher = Fields(fields.mapping("ItemBatcher"), fields.at("ItemBatcher"), fields.findings)
+        return None
+    batcher = _inner(fields, "ItemBatcher")
     names = ("MaxItemsPerBatch", "MaxInputBytesPerBatch")
-    for name in names:
-        batcher.exclusive(name, f"{name}Path")
-        batcher.integer(name, lowest=1)
-        batcher.reference_path(f"{name}Path")
+    reader = JsonataFields(batcher, "ItemBatcher/") if jsonata else None
+    max_items, max_bytes = (_amount(batcher, reader, name, 1) for name in names)
     if not any(batcher.has(name) or batcher.has(f"{name}Path") for name in names):
         batcher.findings.error(f"One of these fields is required: [{', '.join(names)}]", batcher.location)
-    batcher.object_template("BatchInput")
+    batch_input = reader.template("BatchInput") if reader is not None else batcher.object_template("BatchInput")
     batcher.finish()
+    return ItemBatcher(max_items, max_bytes, batch_input)
 
 
-def _parse_writer(fields: Fields) -> None:
+def _writer(fields: Fields, jsonata: bool) -> ResultWriter | None:
     if not fields.has("ResultWriter"):
-        return
-    writer = Fields(fields.mapping("ResultWriter"), fields.at("ResultWriter"), fields.findings)
-    writer.string("Resource")
-    writer.object_template("Parameters")
-    writer.mapping("WriterConfig")
+        return None
+    writer = _inner(fields, "ResultWriter")
+    parameters = _parameters(writer, "ResultWriter/", jsonata)
+    if writer.has("Resource"):
+        _resource(writer, ("s3:putObject",))
+    elif not writer.has("WriterConfig") or parameters is not None:
+        writer.require("Resource")
+    if writer.has("Resource") and parameters is None:
+        writer.require("Arguments" if jsonata else "Parameters")
+    config = _inner(writer, "WriterConfig")
+    transformation = ""
+    if writer.has("WriterConfig"):
+        config.require("Transformation", "OutputType")
+        transformation = config.one_of("Transformation", ("NONE", "COMPACT", "FLATTEN"))
+    lines = config.one_of("OutputType", ("JSON", "JSONL")) == "JSONL"
+    config.finish()
     writer.finish()
+    return ResultWriter(parameters, transformation, lines)

@@ -39,7 +39,7 @@ from .parse_jsonata import (
     wait_fields,
     wrong_language,
 )
-from .parse_map import parse_distributed_fields, processor_of, refuse_distributed
+from .parse_map import distributed_fields, processor_of
 from .parse_resource import parse_resource
 from .timestamps import timestamp_ms
 
@@ -313,7 +313,6 @@ def _parse_parallel(fields: Fields, common: dict[str, Any], reading: Reading) ->
 def _parse_map(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
     fields.exclusive("ItemSelector", "Parameters")
     fields.exclusive("MaxConcurrency", "MaxConcurrencyPath")
-    parse_distributed_fields(fields)
     selector = "ItemSelector" if fields.has("ItemSelector") else "Parameters"
     return Map(
         **common,
@@ -322,6 +321,7 @@ def _parse_map(fields: Fields, common: dict[str, Any], reading: Reading) -> Stat
         item_selector=fields.template(selector),
         max_concurrency=fields.integer("MaxConcurrency", lowest=0) or 0,
         max_concurrency_path=fields.reference_path("MaxConcurrencyPath"),
+        **distributed_fields(common["name"], fields, reading.language, express=reading.express, jsonata=False),
         result_selector=fields.object_template("ResultSelector"),
         retry=_parse_retry(fields),
         catch=_parse_catch(fields),
@@ -405,10 +405,10 @@ def _jsonata_parallel(fields: Fields, common: dict[str, Any], reading: Reading) 
 
 
 def _jsonata_map(fields: Fields, common: dict[str, Any], reading: Reading) -> State:
-    refuse_distributed(fields)
     return Map(
         **common,
         **map_fields(fields),
+        **distributed_fields(common["name"], fields, reading.language, express=reading.express, jsonata=True),
         item_processor=processor_of(fields, reading.read_workflow),
         retry=_parse_retry(fields),
         catch=_parse_catch(fields, jsonata=True),
