@@ -30,6 +30,7 @@ from .history import HISTORY_LIMIT_EVENTS
 from .integrations import AssumeRole, Integrations, PrincipalForRole
 from .interpreter import DATA_LIMIT_BYTES, awaited_task, too_large
 from .language.definition import Integration, State, Task
+from .language.diagnostics import ERROR, SCHEMA_VALIDATION_FAILED, Diagnostic
 from .language.evaluation import TIMEOUT, Json
 from .language.json_text import InvalidJson, dumps, loads
 from .machines import Logging, Machine
@@ -133,15 +134,20 @@ class StepFunctions:
 
     def check_resources(self, definition: str) -> None:
         """Raise InvalidDefinitionError when a task's resource is one that is not served here."""
+        for found in self.unserved(definition):
+            raise InvalidDefinitionError(f"Invalid State Machine Definition: '{found}'")
+
+    def unserved(self, definition: str) -> list[Diagnostic]:
+        """Return what is to be said of tasks whose resource is not served here, in a definition that can be parsed."""
+        told = []
         for task in executions.parsed(definition).tasks():
             if self._integrations.find(task.resource) is None:
-                hint = (
-                    "" if task.resource.integration is Integration.FUNCTION_ARN else " The resource is not served here."
-                )
-                raise InvalidDefinitionError(
-                    "Invalid State Machine Definition: 'SCHEMA_VALIDATION_FAILED: The resource provided "
-                    f"{task.resource.arn} is not recognized.{hint} at /States/{task.name}/Resource'"
-                )
+                text = f"The resource provided {task.resource.arn} is not recognized."
+                if task.resource.integration is not Integration.FUNCTION_ARN:
+                    text += " The resource is not served here."
+                place = f"/States/{task.name}/Resource"
+                told.append(Diagnostic(ERROR, SCHEMA_VALIDATION_FAILED, text, place))
+        return told
 
     # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_Valid
 from dataclasses import dataclass
 
 ERROR = "ERROR"
+WARNING = "WARNING"
 
 INVALID_JSON_DESCRIPTION = "INVALID_JSON_DESCRIPTION"
 MISSING_DESCRIPTION = "MISSING_DESCRIPTION"
@@ -15,6 +16,8 @@ DUPLICATE_STATE_NAME = "DUPLICATE_STATE_NAME"
 MISSING_TRANSITION_TARGET = "MISSING_TRANSITION_TARGET"
 MISSING_END_STATE = "MISSING_END_STATE"
 TOO_DEEPLY_NESTED = "TOO_DEEPLY_NESTED"
+NOT_SERVED = "NOT_SERVED"
+"""Not AWS's: the definition is valid, but this stack cannot run it."""
 
 MAX_DIAGNOSTICS = 100
 """How many findings are kept, as in AWS's ValidateStateMachineDefinition."""
@@ -22,7 +25,7 @@ MAX_DIAGNOSTICS = 100
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding: `severity` (ERROR), AWS's `code`, `message`, `location` such as `/States/X` (or None)."""
+    """One finding: `severity` (ERROR or WARNING), AWS's `code`, `message`, `location` such as `/States/X` (or None)."""
 
     severity: str
     code: str

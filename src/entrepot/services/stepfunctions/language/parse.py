@@ -5,6 +5,7 @@ collected first and raised together, in AWS's words.
 """
 
 import re
+from dataclasses import replace
 from types import MappingProxyType
 
 from . import json_text
@@ -15,7 +16,9 @@ from .diagnostics import (
     INVALID_JSON_DESCRIPTION,
     INVALID_STATE_NAME,
     MISSING_DESCRIPTION,
+    NOT_SERVED,
     TOO_DEEPLY_NESTED,
+    WARNING,
     Diagnostic,
     Findings,
     InvalidDefinition,
@@ -86,9 +89,14 @@ def parse_state(definition_text: str, name: str | None = None) -> State:
 
 
 def validate(definition_text: str, express: bool = False) -> tuple[Diagnostic, ...]:
-    """Return what is wrong with a definition, as ValidateStateMachineDefinition lists it; empty when nothing is."""
+    """Return what is to be said of a definition, as ValidateStateMachineDefinition lists it; empty when nothing is.
+
+    What is valid but not served is a warning.
+    """
     try:
         parse(definition_text, express)
+    except UnsupportedFeature as error:
+        return tuple(replace(found, severity=WARNING, code=NOT_SERVED) for found in error.diagnostics)
     except InvalidDefinition as error:
         return error.diagnostics
     return ()

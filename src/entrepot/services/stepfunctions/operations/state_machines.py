@@ -3,6 +3,8 @@
 Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html
 """
 
+from dataclasses import replace
+
 from entrepot import clock
 from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
@@ -13,10 +15,10 @@ from entrepot.services.stepfunctions.errors import (
     StateMachineDoesNotExist,
     ValidationException,
 )
+from entrepot.services.stepfunctions.language.diagnostics import ERROR, NOT_SERVED, WARNING
 from entrepot.services.stepfunctions.language.parse import validate
 from entrepot.services.stepfunctions.machines import Logging, Machine
 from entrepot.services.stepfunctions.operations.requests import (
-    PAGE_DEFAULT,
     limit_of,
     machine_of,
     next_page,
@@ -26,6 +28,9 @@ from entrepot.services.stepfunctions.operations.requests import (
     token,
 )
 from entrepot.services.stepfunctions.service import StepFunctions
+
+DIAGNOSTICS_LIMIT = 100
+"""Most diagnostics of an answer. Source: ValidateStateMachineDefinition."""
 
 
 def operations(service: StepFunctions) -> list[Operation]:
@@ -129,14 +134,19 @@ class _Machines:
         return {"stateMachines": shown, **next_page(found, limit, lambda machine: machine.name)}
 
     def validate_state_machine_definition(self, reader: Reader, request: Request, call: Call) -> Response:
-        limit = int(request.get("maxResults") or PAGE_DEFAULT)
-        found = validate(text(request, "definition"), request.get("type") == "EXPRESS")
+        limit = min(int(request.get("maxResults") or DIAGNOSTICS_LIMIT), DIAGNOSTICS_LIMIT)
+        definition = text(request, "definition")
+        found = list(validate(definition, request.get("type") == "EXPRESS"))
+        if not found:
+            found = [replace(told, severity=WARNING, code=NOT_SERVED) for told in self._service.unserved(definition)]
+        result = "FAIL" if any(d.severity == ERROR for d in found) else "OK"
+        if request.get("severity", ERROR) == ERROR:
+            found = [d for d in found if d.severity == ERROR]
         diagnostics = [
             {"severity": d.severity, "code": d.code, "message": d.message}
             | ({} if d.location is None else {"location": d.location})
             for d in found
         ]
-        result = "FAIL" if any(d.severity == "ERROR" for d in found) else "OK"
         return {"result": result, "diagnostics": diagnostics[:limit], "truncated": len(diagnostics) > limit}
 
 
