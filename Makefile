@@ -35,8 +35,9 @@ check: $(STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-crash: $(STAMP)  ## 300 rounds of kill -9 and reconciliation
+crash: $(STAMP)  ## 300 rounds of kill -9 and reconciliation, of uploads and of workflows
 	$(BIN)/python -m tests.crash --rounds 300
+	$(BIN)/python -m tests.crash.workflows --rounds 300
 
 power-cut: $(STAMP) ## power cuts on a loop-mounted image (needs root)
 	$(BIN)/python -m tests.crash.power_cut --rounds 30

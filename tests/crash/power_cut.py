@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.crash import lives
 from tests.crash.clients import Api
 from tests.crash.rounds import UPLOADING_S, Rounds
 from tests.running import wait_for
@@ -80,7 +81,7 @@ class PowerCuts(Rounds):
         assert self._reconcile(api), "the server died by itself"
         self._duration_s = self.random.uniform(*UPLOADING_S)
         asyncio.run(self._upload_until_death(api, with_function=self.random.random() < FUNCTION_PROBABILITY))
-        self._bury()
+        lives.bury(self.stack)
         self.disk.unmount()
         Path(f"{self.disk.image}.cut").replace(self.disk.image)
         self.disk.mount()

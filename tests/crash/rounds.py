@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import botocore.exceptions
 
-from tests.crash import ledger
+from tests.crash import ledger, lives
 from tests.crash.book import Book
 from tests.crash.clients import Api, Uploads
 from tests.crash.pipelines import USERS, make_stack
@@ -99,7 +98,7 @@ class Rounds:
         self._unproven_lives += 1
         point = self.random.choice((*POINTS, *[""] * 5)) if hurry else ""
         if hurry and not point and self.random.random() < 0.4:
-            self._kill_while_starting()
+            lives.kill_while_starting(self.stack, self.random.uniform(0.3, 2.0))
             return STARTING
         try:
             self.stack.start(**self._armed(point))
@@ -121,39 +120,12 @@ class Rounds:
         nths = (1, 2, 3, 4) if point.startswith(RARE_POINTS) else (1, 2, 3, 5, 8, 13, 21, 34, 55)
         return {"ENTREPOT_STORAGE_CRASH_AT": f"{point}:{self.random.choice(nths)}"}
 
-    def _kill_while_starting(self) -> None:
-        """Kill at a moment between the first import and the recovery."""
-
-        def kill() -> None:
-            process = self.stack.process
-            if process is not None:
-                process.kill()
-
-        timer = threading.Timer(self.random.uniform(0.3, 2.0), kill)
-        timer.start()
-        try:
-            self.stack.start()
-        except NotReadyError as death:
-            assert death.code == -signal.SIGKILL, f"the server did not start: {death}"
-        else:
-            assert self.stack.process is not None
-            self.stack.process.wait(30)  # It recovers: what is left of the time is a death there.
-            self._bury()
-        finally:
-            timer.join()
-
     def _died(self, point: str) -> str:
         """Clean up after a death; return what it was: of the point, or at random when that was not reached."""
         assert self.stack.process is not None
         killed = self._killed_s is not None
-        self._bury()
+        lives.bury(self.stack)
         return RANDOM if killed or not point else point
-
-    def _bury(self) -> None:
-        assert self.stack.process is not None
-        code = self.stack.process.wait(10)
-        assert code == -signal.SIGKILL, f"the server ended with exit code {code}:\n{self.stack.server_log()[-3000:]}"
-        self.stack.kill()
 
     # ── a life ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,20 +135,12 @@ class Rounds:
         try:
             Reconciliation(api, self.book, self.random, self._pending_since).run()
         except botocore.exceptions.BotoCoreError as error:
-            assert self._is_dead(), f"the server does not answer: {error!r}"
+            assert lives.is_dead(self.stack), f"the server does not answer: {error!r}"
             return False
         self._unproven_lives = 0
         self.proofs += 1
         self._pending_since = now() - timedelta(seconds=1)
         return True
-
-    def _is_dead(self) -> bool:
-        process = self.stack.process
-        assert process is not None
-        end_s = time.monotonic() + 2
-        while process.poll() is None and time.monotonic() < end_s:
-            time.sleep(0.01)
-        return process.poll() is not None
 
     async def _upload_until_death(self, api: Api, *, with_function: bool) -> None:
         """Let everybody upload at once, until the server dies at its point or is killed."""

@@ -1,0 +1,85 @@
+"""The stack of the rounds of workflows: the machines, their tables, the function and the rule; the queues are made once."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+from tests.crash.clients import Api
+from tests.crash.workflows.machines import (
+    ASKS,
+    COUNTERS,
+    EFFECTS,
+    EVENT_SOURCE,
+    FUNCTION,
+    GATES,
+    KINDS,
+    SENT,
+    SENT_FIFO,
+    TOKENS,
+)
+from tests.running import Stack
+
+VISIBILITY_S: Final = 3
+"""How soon a message that a dead consumer held comes again."""
+
+HANDLER: Final = f'''"""An effect that may happen again: the item is the same."""
+
+import boto3
+
+table = boto3.resource("dynamodb").Table("{EFFECTS}")
+
+
+def lambda_handler(event, context):
+    table.put_item(Item={{"key": event["name"]}})
+    return {{"effect": event["name"]}}
+'''
+
+_TOML: Final = """
+[roles.everything]
+policy = "policies/everything.json"
+
+[functions.{function}]
+folder = "functions/{function}"
+handler = "handler.lambda_handler"
+role = "everything"
+timeout_s = 60
+
+[rules.by-event]
+event_pattern = "rules/by-event.json"
+
+[[rules.by-event.targets]]
+id = "by-event"
+state_machine = "by-event"
+role = "everything"
+"""
+
+
+def make_stack(folder: Path) -> Stack:
+    """Return a stack with everything but its queues; no worker is started before something is invoked."""
+    stack = Stack(folder)
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    (folder / "policies" / "everything.json").write_text(json.dumps(everything))
+    (folder / "rules" / "by-event.json").write_text(json.dumps({"source": [EVENT_SOURCE]}))
+    (folder / "functions" / FUNCTION).mkdir()
+    (folder / "functions" / FUNCTION / "handler.py").write_text(HANDLER)
+    text = (folder / "stack.toml").read_text()
+    assert "minimum_warm = 1" in text
+    text = text.replace("minimum_warm = 1", "minimum_warm = 0") + _TOML.format(function=FUNCTION)
+    text += "".join(f'[tables.{table}]\npartition_key = "key"\n' for table in (COUNTERS, EFFECTS, GATES))
+    for name, kind in KINDS.items():
+        definition = f"workflows/{name}.asl.json"
+        (folder / definition).write_text(json.dumps(kind.definition))
+        text += (
+            f'[state_machines.{name}]\ndefinition = "{definition}"\nrole = "everything"\n'
+            f'type = "{kind.type}"\nlog_level = "OFF"\n'
+        )
+    (folder / "stack.toml").write_text(text)
+    return stack
+
+
+def make_queues(api: Api) -> None:
+    """Create the queues."""
+    sqs = api("sqs")
+    for name in (ASKS, TOKENS, SENT):
+        sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_S)})
+    sqs.create_queue(QueueName=SENT_FIFO, Attributes={"VisibilityTimeout": str(VISIBILITY_S), "FifoQueue": "true"})
