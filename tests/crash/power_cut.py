@@ -20,8 +20,8 @@ from tests.crash.clients import Api
 from tests.crash.rounds import UPLOADING_S, Rounds
 from tests.running import wait_for
 
-DISK_BYTES = 1 << 30
-HOST_BYTES = 4 << 30
+DISK_BYTES = 4 << 30
+HOST_BYTES = 12 << 30
 """Sizes of the two images; both are sparse files."""
 
 FUNCTION_PROBABILITY = 0.3
