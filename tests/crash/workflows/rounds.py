@@ -32,7 +32,11 @@ PROOF_EVERY: Final = 5
 
 STARTING, RANDOM = "while starting", "at random"
 
-DISCONNECTED: Final = (botocore.exceptions.HTTPClientError, botocore.parsers.ResponseParserError)
+DISCONNECTED: Final = (
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.HTTPClientError,
+    botocore.parsers.ResponseParserError,
+)
 """What a client meets when the server dies: before, during or in the middle of the answer."""
 
 
