@@ -47,8 +47,8 @@ class Play:
         assert state.dump(self.state) == before, "a step must not change the state that it was given"
         self.events += transition.events
         self.state = transition.state
-        last_event, last_task_id, input_, root = state.load(state.dump(self.state))
-        assert (last_event, last_task_id, input_, root) == (
+        loaded = state.load(state.dump(self.state))
+        assert (loaded.last_event, loaded.last_task_id, loaded.input, loaded.root) == (
             self.state.last_event, self.state.last_task_id, self.state.input, self.state.root,
         )  # fmt: skip
         self.last = transition

@@ -103,14 +103,14 @@ async def test_who_writes_second_is_refused(tmp_path: Path) -> None:
 async def test_an_execution_whose_interpretation_breaks_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    step = executor.step
+    step = executor.step_in_place
 
     def broken(machine: Any, state: Any, happening: Happening, limit: int) -> Any:
         if isinstance(happening, TaskSucceeded | Continued):
             raise RecursionError("a bug")
         return step(machine, state, happening, limit)
 
-    monkeypatch.setattr(executor, "step", broken)
+    monkeypatch.setattr(executor, "step_in_place", broken)
     functions = Functions()
     functions.handlers["f"] = lambda event: "done"
     async with site(tmp_path, functions) as here:

@@ -21,6 +21,7 @@ from .language import StateMachine, parse
 from .language.evaluation import Json
 from .machines import Machine
 from .state import ExecutionState, Frame
+from .steps.places import adopt_older_maps
 
 TAIL_LIMIT_BYTES = 16_384
 """Events of a running execution beyond this move to `execution_history`, so that no transition rewrites a long row."""
@@ -158,9 +159,11 @@ def _execution(reader: Reader, account: Account, row: tuple[Value, ...]) -> Exec
     if content is not None:
         kept, _, running_tail = _inflate(content, machine).partition(_SEPARATOR)
         execution.tail = tail or running_tail
-        last_event, last_task_id, input_, root = state.load(kept)
-        execution.state = _state(execution, input_, root)
-        execution.state.last_event, execution.state.last_task_id = last_event, last_task_id
+        loaded = state.load(kept)
+        execution.state = _state(execution, loaded.input, loaded.root)
+        execution.state.last_event, execution.state.last_task_id = loaded.last_event, loaded.last_task_id
+        if loaded.format == 1:
+            adopt_older_maps(parsed(machine.definition), execution.state)
     return execution
 
 

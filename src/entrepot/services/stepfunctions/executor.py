@@ -39,7 +39,7 @@ from .happenings import (
 )
 from .history import Event
 from .integrations import Integrations, TaskError
-from .interpreter import EVALUATION_LIMIT_S, STEP_LIMIT, step, task_of, waiting_tasks
+from .interpreter import EVALUATION_LIMIT_S, STEP_LIMIT, step_in_place, task_of, waiting_tasks
 from .language.evaluation import RUNTIME, TASK_FAILED, Json
 from .language.json_text import loads
 from .language.jsonata_bounds import Meter
@@ -448,7 +448,7 @@ class _Turn:
         pending.append(happening)
         until_s = Meter.total_s + EVALUATION_LIMIT_S
         while pending:
-            transition: Transition = step(self._machine, self.state, pending.popleft(), max(0, limit))
+            transition: Transition = step_in_place(self._machine, self.state, pending.popleft(), max(0, limit))
             limit = limit - transition.steps if Meter.total_s < until_s else 0
             self.state = transition.state
             self.events += transition.events

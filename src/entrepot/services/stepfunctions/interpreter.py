@@ -35,6 +35,7 @@ __all__ = [
     "awaited_task",
     "next_due_ms",
     "step",
+    "step_in_place",
     "task_of",
     "too_large",
     "waiting_tasks",
@@ -52,7 +53,12 @@ def step(machine: StateMachine, state: ExecutionState, happening: Happening, lim
 
     A happening that comes too late (a task that timed out, a timer that was done) changes nothing.
     """
-    run = _Run(machine, state.copy(), happening)
+    return step_in_place(machine, state.copy(), happening, limit)
+
+
+def step_in_place(machine: StateMachine, state: ExecutionState, happening: Happening, limit: int) -> Transition:
+    """Like `step`, for the owner of `state`, which becomes the state after the step."""
+    run = _Run(machine, state, happening)
     try:
         run.apply(happening)
         run.drain(limit)
@@ -102,10 +108,7 @@ class _Run(TaskStates, MapStates):
         """Whether all around the place still waits for it (a sibling may have failed since it was queued)."""
         parent = place.parent
         while parent is not None:
-            children = parent.frame.children
-            if parent.frame.phase is not Phase.CHILDREN or not (
-                place.index < len(children) and children[place.index] is place.frame
-            ):
+            if parent.frame.phase is not Phase.CHILDREN or all(c is not place.frame for c in parent.frame.children):
                 return False
             place, parent = parent, parent.parent
         return True
@@ -147,14 +150,14 @@ class _Run(TaskStates, MapStates):
         if frame.phase not in (Phase.FAILED, Phase.ABORTED):
             return
         frame.attempts, frame.due_at_ms, frame.heartbeat = (), None, False
-        if not frame.children:
+        if not frame.children and not frame.outputs:
             frame.phase = Phase.AGAIN
             return
         frame.phase = Phase.CHILDREN
         for child in place.children():
             self._revive(child)
         if isinstance(place.state, Map):
-            self._start_iterations(place)
+            self._guard(place, self._start_iterations)
         self._check_children(place)
 
     def _enter(self, place: Place) -> None:
@@ -236,5 +239,7 @@ class _Run(TaskStates, MapStates):
         data = self._arguments(place, state, self._effective(place))
         started = self._record(place, "ParallelStateStarted", {})
         frame.phase = Phase.CHILDREN
-        frame.children = [Frame(branch.start_at, data, last_event=started) for branch in state.branches]
+        frame.children = [
+            Frame(branch.start_at, data, last_event=started, index=index) for index, branch in enumerate(state.branches)
+        ]
         self._ready.extend(place.children())

@@ -2,6 +2,7 @@
 
 A frame is one running workflow: the machine itself, a branch of a Parallel, an iteration of a Map. It stands at one state.
 Counters, variables and due times live here, never in definitions. Values are shared with the history and never changed.
+A large Map costs what runs of it: iterations that have not begun are items, those that are done are outputs.
 """
 
 import json
@@ -33,7 +34,7 @@ class Phase(IntEnum):
     ABORTED = 7
     """Stopped because something else failed or the execution was stopped."""
     PENDING = 8
-    """An iteration that has not begun."""
+    """An iteration that has not begun, as older code stored it."""
     DONE = 9
     """The frame's workflow ended; `input` is its output."""
     AWAIT = 10
@@ -58,6 +59,7 @@ class Frame:
     heartbeat: bool = False
     """`due_at_ms` of a task is its heartbeat's, not its time-out's."""
     children: "list[Frame]" = field(default_factory=list)
+    """All branches of a Parallel; of a Map the iterations that have begun and are not done."""
     concurrency: int = 0
     """How many iterations may run at once; 0 means all."""
     item: Json = None
@@ -70,14 +72,37 @@ class Frame:
     """The longest time between two heartbeats; 0 means none are asked for."""
     parent: tuple[int, int, int] | None = None
     """Of a root: the execution and its task that wait for this one's end (`.sync`), and how many wait in a row."""
+    index: int = 0
+    """Which branch or iteration this is."""
+    items: list[Json] | None = None
+    """What a Map iterates over."""
+    begun: int = 0
+    """How many iterations have begun: those with an index below it."""
+    outputs: dict[int, Json] = field(default_factory=dict)
+    """The output of each iteration that is done."""
 
     def copy(self) -> "Frame":
         """Return a copy of the tree; the JSON values are shared."""
         return Frame(
             self.state, self.input, self.phase, self.variables, self.last_event, self.entered_event, self.entered_at_ms,
             self.attempts, self.task_id, self.due_at_ms, self.heartbeat, [child.copy() for child in self.children],
-            self.concurrency, self.item, self.token, self.timeout_at_ms, self.heartbeat_s, self.parent,
+            self.concurrency, self.item, self.token, self.timeout_at_ms, self.heartbeat_s, self.parent, self.index,
+            self.items, self.begun, self.outputs.copy(),
         )  # fmt: skip
+
+    def forget_children(self) -> None:
+        """Let go of branches or iterations."""
+        self.children, self.items, self.begun, self.outputs = [], None, 0, {}
+
+    def adopt_older_iterations(self) -> None:
+        """Take what older code stored of a Map, a child for every item, as it is kept now."""
+        self.items = [child.item for child in self.children]
+        pending = (child.phase is Phase.PENDING for child in self.children)
+        self.begun = next((index for index, is_pending in enumerate(pending) if is_pending), len(self.items))
+        for index, child in enumerate(self.children):
+            child.index = index
+        self.outputs = {child.index: child.input for child in self.children if child.phase is Phase.DONE}
+        self.children = [child for child in self.children if child.phase not in (Phase.PENDING, Phase.DONE)]
 
     @property
     def retry_count(self) -> int:
@@ -140,7 +165,7 @@ def dump(state: ExecutionState) -> bytes:
     values = _Values()
     values.place(state.input)
     root = _dump_frame(state.root, values)
-    content = [state.last_event, state.last_task_id, root, values.values]
+    content = [state.last_event, state.last_task_id, root, values.values, _FORMAT]
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), check_circular=False).encode()
 
 
@@ -164,6 +189,10 @@ def _dump_frame(frame: Frame, values: _Values) -> list[Any]:
         frame.timeout_at_ms,
         frame.heartbeat_s,
         frame.parent,
+        frame.index,
+        values.place(frame.items) if frame.items is not None else -1,
+        frame.begun,
+        [values.place(frame.outputs[index]) if index in frame.outputs else -1 for index in range(frame.begun)],
     ]
     while len(row) > _FIXED and row[-1] == _DEFAULTS[len(row) - _FIXED - 1]:
         row.pop()
@@ -173,19 +202,33 @@ def _dump_frame(frame: Frame, values: _Values) -> list[Any]:
 _FIXED = 6
 """How many members every row has; those after them are left out from the end while they have their default."""
 
-_DEFAULTS: list[Any] = [-1, (), 0, None, 0, 0, -1, [], "", None, 0, None]
+_DEFAULTS: list[Any] = [-1, (), 0, None, 0, 0, -1, [], "", None, 0, None, 0, -1, 0, []]
+
+_FORMAT = 2
+"""Of what is stored. In the first one, a Map had a child for every item."""
 
 
-def load(content: bytes) -> tuple[int, int, Json, Frame]:
-    """Return (last event, last task id, input, root frame) of what `dump` made."""
-    last_event, last_task_id, root, values = json.loads(content)
-    return last_event, last_task_id, values[0], _load_frame(root, values)
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was kept of a state."""
+
+    last_event: int
+    last_task_id: int
+    input: Json
+    root: Frame
+    format: int
+
+
+def load(content: bytes) -> Loaded:
+    """Return what `dump` kept. In format 1, `adopt_older_iterations` is due for Maps."""
+    last_event, last_task_id, root, values, *later = json.loads(content)
+    return Loaded(last_event, last_task_id, values[0], _load_frame(root, values), later[0] if later else 1)
 
 
 def _load_frame(row: list[Any], values: list[Json]) -> Frame:
     name, place, phase, last_event, entered_event, entered_at_ms, *more = row
     (variables, attempts, task_id, due_at_ms, heartbeat, concurrency, item, children, token, timeout_at_ms, heartbeat_s,
-     parent) = more + _DEFAULTS[len(more) :]  # fmt: skip
+     parent, index, items, begun, outputs) = more + _DEFAULTS[len(more) :]  # fmt: skip
     return Frame(
         name,
         values[place],
@@ -205,4 +248,8 @@ def _load_frame(row: list[Any], values: list[Json]) -> Frame:
         timeout_at_ms,
         heartbeat_s,
         None if parent is None else (parent[0], parent[1], parent[2]),
+        index,
+        values[items] if items >= 0 else None,
+        begun,
+        {number: values[output] for number, output in enumerate(outputs) if output >= 0},
     )

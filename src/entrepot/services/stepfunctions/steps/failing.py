@@ -49,7 +49,8 @@ class Failing(Leaving):
             delay_s = retrier.delay_s(attempts[number])
             if retrier.full_jitter:
                 delay_s *= self.random
-            frame.attempts, frame.children = tuple(attempts), []
+            frame.attempts = tuple(attempts)
+            frame.forget_children()
             frame.phase, frame.due_at_ms = Phase.RETRY, self.at_ms + round(delay_s * 1_000)
             return True
         return False

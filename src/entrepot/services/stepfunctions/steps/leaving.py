@@ -61,7 +61,8 @@ class Leaving(Step):
             details["assignedVariables"] = {name: dumps(value) for name, value in assigned.items()}
             frame.variables = {**frame.variables, **assigned}
         self._record(place, f"{state.type}StateExited", details)
-        frame.input, frame.attempts, frame.children, frame.due_at_ms = output, (), [], None
+        frame.input, frame.attempts, frame.due_at_ms = output, (), None
+        frame.forget_children()
         if following is not None:
             frame.state, frame.phase = following, Phase.READY
             self._ready.append(place)
@@ -78,12 +79,21 @@ class Leaving(Step):
         if isinstance(parent.state, Map):
             self._record(place, "MapIterationSucceeded", {"name": parent.frame.state, "index": place.index})
             parent.frame.last_event = place.frame.last_event
+            parent.frame.children = [child for child in parent.frame.children if child is not place.frame]
+            parent.frame.outputs[place.index] = place.frame.input
             self._guard(parent, self._start_iterations)
         parent.frame.last_event = place.frame.last_event
         self._check_children(parent)
 
     def _check_children(self, place: Place) -> None:
-        if place.frame.phase is Phase.CHILDREN and all(child.phase is Phase.DONE for child in place.frame.children):
+        frame = place.frame
+        if frame.phase is not Phase.CHILDREN:
+            return
+        if frame.items is None:
+            done = all(child.phase is Phase.DONE for child in frame.children)
+        else:
+            done = len(frame.outputs) == len(frame.items)
+        if done:
             self._guard(place, self._join)
 
     def _join(self, place: Place) -> None:
@@ -92,7 +102,11 @@ class Leaving(Step):
         assert isinstance(state, Parallel | Map)
         if isinstance(state, Map):
             self._record(place, "MapStateSucceeded", {})
-        result: Json = [child.input for child in frame.children]
+        result: Json
+        if frame.items is None:
+            result = [child.input for child in frame.children]
+        else:
+            result = [frame.outputs[index] for index in range(len(frame.items))]
         self._finish_result(place, state, result)
 
     def _finish_result(self, place: Place, state: Task | Parallel | Map, result: Json) -> None:

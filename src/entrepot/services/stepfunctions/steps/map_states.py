@@ -21,10 +21,10 @@ class MapStates(Failing):
         scope = self._effective(place)
         items, concurrency = state.items(scope), state.concurrency(scope)
         self._record(place, "MapStateStarted", {"length": len(items)})
-        start_at = state.item_processor.start_at
         frame.phase = Phase.CHILDREN
         frame.concurrency = min(concurrency or MAP_CONCURRENCY_LIMIT, MAP_CONCURRENCY_LIMIT)
-        frame.children = [Frame(start_at, None, Phase.PENDING, item=item) for item in items]
+        frame.forget_children()
+        frame.items = items
         self._start_iterations(place)
         self._check_children(place)
 
@@ -32,13 +32,12 @@ class MapStates(Failing):
         """Begin as many pending iterations as may run at once."""
         state, frame = place.state, place.frame
         assert isinstance(state, Map)
-        running = sum(child.phase not in (Phase.PENDING, Phase.DONE) for child in frame.children)
-        for index, child in enumerate(frame.children):
-            if running >= frame.concurrency:
-                return
-            if child.phase is Phase.PENDING:
-                running += 1
-                self._start_iteration(place, state, place.child(index))
+        items = frame.items or []
+        while len(frame.children) < frame.concurrency and frame.begun < len(items):
+            child = Frame(state.item_processor.start_at, None, item=items[frame.begun], index=frame.begun)
+            self._start_iteration(place, state, place.child(child))
+            frame.children.append(child)
+            frame.begun += 1
 
     def _start_iteration(self, place: Place, state: Map, iteration: Place) -> None:
         child = iteration.frame
@@ -54,5 +53,4 @@ class MapStates(Failing):
             else:
                 inner = Scope(self._select(state.input_path, scope), context, scope.variables)
             child.input = state.item_selector.evaluate(inner)
-        child.phase = Phase.READY
         self._ready.append(iteration)

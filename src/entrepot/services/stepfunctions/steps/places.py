@@ -16,19 +16,23 @@ class Place:
     frame: Frame
     workflow: Workflow
     parent: "Place | None" = None
-    index: int = 0
+
+    @property
+    def index(self) -> int:
+        """Which branch or iteration of the parent this is."""
+        return self.frame.index
 
     @property
     def state(self) -> State:
         return self.workflow.states[self.frame.state]
 
-    def child(self, index: int) -> "Place":
+    def child(self, frame: Frame) -> "Place":
         state = self.state
-        workflow = state.item_processor if isinstance(state, Map) else state.branches[index]  # type: ignore[attr-defined]
-        return Place(self.frame.children[index], workflow, self, index)
+        workflow = state.item_processor if isinstance(state, Map) else state.branches[frame.index]  # type: ignore[attr-defined]
+        return Place(frame, workflow, self)
 
     def children(self) -> "list[Place]":
-        return [self.child(index) for index in range(len(self.frame.children))]
+        return [self.child(frame) for frame in self.frame.children]
 
     def variables(self) -> Mapping[str, Json]:
         if self.parent is None:
@@ -45,6 +49,19 @@ def places(machine: StateMachine, state: ExecutionState) -> Iterator[Place]:
         yield place
         if place.frame.phase is Phase.CHILDREN:
             pending.extend(reversed(place.children()))
+
+
+def adopt_older_maps(machine: StateMachine, state: ExecutionState) -> None:
+    """Take over a state of format 1 (see `state.load`)."""
+    pending = [Place(state.root, machine)]
+    while pending:
+        place = pending.pop()
+        for number, child in enumerate(place.frame.children):
+            child.index = number
+        if place.frame.children:
+            if isinstance(place.state, Map):
+                place.frame.adopt_older_iterations()
+            pending.extend(place.children())
 
 
 def timeout_at_ms(machine: StateMachine, state: ExecutionState) -> int:
