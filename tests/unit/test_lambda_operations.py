@@ -14,7 +14,7 @@ from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AwsError
 from entrepot.operations import Call, Decision, Operations, Principal
 from entrepot.services.lambda_ import MIGRATIONS, FunctionConfiguration, Lambda, operations
-from entrepot.services.lambda_.configuration import function_name
+from entrepot.services.lambda_.configuration import Reference, reference
 from tests.unit.test_lambda_code import archive
 
 CALL = Call(Principal("arn:aws:iam::000000000000:root", "root", "root"), "request")
@@ -98,18 +98,33 @@ async def test_a_function_from_creation_to_deletion(client: Client) -> None:
     "change",
     [
         {"FunctionName": "no spaces"},
+        {"FunctionName": "demo:1:2"},
         {"Role": "demo"},
-        {"Handler": ""},
-        {"Runtime": "nodejs22.x"},
+        {"Handler": "a b"},
         {"Timeout": 901},
         {"MemorySize": 64},
+        {"EphemeralStorage": {"Size": 1}},
+        {"Environment": {"Variables": {"A=B": "x"}}},
+    ],
+)
+async def test_creation_refuses_what_is_malformed(client: Client, change: dict[str, Any]) -> None:
+    assert await client.code("CreateFunction", **(CREATE | change)) == "ValidationException"
+    assert (await client("ListFunctions"))["Functions"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"FunctionName": "demo:1"},
+        {"Handler": ""},
+        {"Runtime": "cobol"},
         {"Environment": {"Variables": {"AWS_ACCESS_KEY_ID": "x"}}},
         {"Environment": {"Variables": {"BIG": "x" * 5000}}},
-        {"Environment": {"Variables": {"A=B": "x"}}},
         {"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:x:1"]},
         {"VpcConfig": {"SubnetIds": ["subnet-1"]}},
         {"PackageType": "Image"},
-        {"Publish": True},
+        {"Architectures": ["vax"]},
+        {"DeadLetterConfig": {"TargetArn": "arn:aws:s3:::bucket"}},
         {"Code": {"S3Bucket": "b", "S3Key": "k"}},
         {"Code": {}},
         {"Code": {"ZipFile": b"nonsense"}},
@@ -151,14 +166,17 @@ async def test_the_same_function_put_again_is_not_written(client: Client, tmp_pa
     assert changed.code_sha256 != first.code_sha256 and changed.revision_id != first.revision_id
 
 
-@pytest.mark.parametrize(
-    "reference", ["demo", "function:demo", "000000000000:demo", "000000000000:function:demo", ARN, ARN + ":$LATEST"]
-)
-def test_names_of_a_function(reference: str) -> None:
-    assert function_name(Account(), reference) == "demo"
+@pytest.mark.parametrize("text", ["demo", "function:demo", "000000000000:demo", "000000000000:function:demo", ARN])
+def test_names_of_a_function(text: str) -> None:
+    assert reference(Account(), text) == Reference("demo")
+    assert reference(Account(), text + ":$LATEST") == Reference("demo", "$LATEST")
+    assert reference(Account(), text, "7") == reference(Account(), text + ":7") == Reference("demo", "7")
+    assert reference(Account(), text + ":live", "live") == Reference("demo", "live")
+    with pytest.raises(AwsError, match="derived qualifier"):
+        reference(Account(), text + ":live", "7")
 
 
-@pytest.mark.parametrize("reference", ["", "a b", ARN + ":7", ARN.replace("east", "west"), "111111111111:demo", "a/b"])
-def test_names_of_no_function(reference: str) -> None:
+@pytest.mark.parametrize("text", ["", "a b", ARN.replace("east", "west"), "111111111111:demo", "a/b", ARN + ":a b"])
+def test_names_of_no_function(text: str) -> None:
     with pytest.raises(AwsError):
-        function_name(Account(), reference)
+        reference(Account(), text)

@@ -9,8 +9,17 @@ Source: https://docs.aws.amazon.com/lambda/latest/api/welcome.html
 
 from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.invocation import InvocationResult
+from entrepot.services.lambda_.neighbours import Neighbours
 from entrepot.services.lambda_.operations import operations
 from entrepot.services.lambda_.schema import MIGRATIONS
 from entrepot.services.lambda_.service import IssueCredentials, Lambda
 
-__all__ = ["MIGRATIONS", "FunctionConfiguration", "InvocationResult", "IssueCredentials", "Lambda", "operations"]
+__all__ = [
+    "MIGRATIONS",
+    "FunctionConfiguration",
+    "InvocationResult",
+    "IssueCredentials",
+    "Lambda",
+    "Neighbours",
+    "operations",
+]

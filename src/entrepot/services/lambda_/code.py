@@ -14,7 +14,7 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from entrepot import ids
@@ -61,15 +61,14 @@ def install_folder(source: Path, root: Path) -> tuple[str, int]:
     return sha256, size
 
 
-def install_zip(data: bytes, root: Path) -> tuple[str, int]:
+def install_zip(data: bytes, root: Path, limit_bytes: int | None = None) -> tuple[str, int]:
     """Unpack an archive below `root`; return (sha256 of the archive in hex, its size in bytes).
 
     InvalidParameterValueError when it is no archive or names something outside; RequestTooLargeError when too large.
     """
-    if len(data) > ZIP_LIMIT_BYTES:
-        raise RequestTooLargeError(
-            f"Request must be smaller than {ZIP_LIMIT_BYTES} bytes for the CreateFunction operation"
-        )
+    limit_bytes = ZIP_LIMIT_BYTES if limit_bytes is None else limit_bytes
+    if len(data) > limit_bytes:
+        raise RequestTooLargeError(f"Request must be smaller than {limit_bytes} bytes for the CreateFunction operation")
     sha256 = hashlib.sha256(data).hexdigest()
     if not (root / sha256).is_dir():
         try:
@@ -84,6 +83,32 @@ def install_zip(data: bytes, root: Path) -> tuple[str, int]:
     return sha256, len(data)
 
 
+def install_layers(sha256s: Sequence[str], code_sha256: str, root: Path) -> str:
+    """Lay the content of layers over each other, the later over the earlier; return the folder's name below `root`.
+
+    InvalidParameterValueError when they are too large together with the function's code.
+    """
+    merged: dict[PurePosixPath, Path] = {}
+    for sha256 in sha256s:
+        for name in _walk(root / sha256, everything=True):
+            merged[PurePosixPath(name)] = root / sha256 / name
+    size = sum(path.stat().st_size for path in merged.values())
+    size += sum((root / code_sha256 / name).stat().st_size for name in _walk(root / code_sha256, everything=True))
+    if size > CODE_LIMIT_BYTES:
+        raise InvalidParameterValueError(
+            "Function code combined with layers exceeds the maximum allowed size of "
+            f"{CODE_LIMIT_BYTES} bytes. The actual size is {size} bytes.",
+            Type="User",
+        )
+    folder = "layers-" + hashlib.sha256("/".join(sha256s).encode()).hexdigest()
+    if not (root / folder).is_dir():
+        for path in merged:  # a file of one layer where another has a folder
+            if any(parent in merged for parent in path.parents):
+                raise InvalidParameterValueError(f"The layers disagree about {str(path)[:200]!r}: a file and a folder.")
+        _publish(merged.items(), root, folder)
+    return folder
+
+
 def collect_garbage(root: Path, used: Iterable[str]) -> None:
     """Remove the code that no function uses, and what an interrupted deployment left."""
     keep = set(used)
@@ -92,10 +117,12 @@ def collect_garbage(root: Path, used: Iterable[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _walk(source: Path) -> Iterator[str]:
+def _walk(source: Path, *, everything: bool = False) -> Iterator[str]:
+    """Yield the names of files; without `everything` what a build leaves behind is left out."""
     count = 0
     for folder, folders, names in os.walk(source):
-        folders[:] = [name for name in folders if name not in _SKIPPED]
+        if not everything:
+            folders[:] = [name for name in folders if name not in _SKIPPED]
         for name in (*names, *folders):
             path = Path(folder, name)
             if path.is_symlink():
@@ -104,7 +131,7 @@ def _walk(source: Path) -> Iterator[str]:
                 )
         for name in names:
             path = Path(folder, name)
-            if not path.is_file() or name.endswith(".pyc"):
+            if not path.is_file() or (name.endswith(".pyc") and not everything):
                 continue
             count += 1
             if count > FILES_LIMIT:

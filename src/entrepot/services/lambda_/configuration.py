@@ -8,10 +8,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from entrepot.arns import Account
-from entrepot.services.lambda_.errors import InvalidParameterValueError, ResourceNotFoundError
+from entrepot.services.lambda_.errors import InvalidParameterValueError, ResourceNotFoundError, ValidationError
 
 TIMEOUT_LIMIT_S = 900
 MEMORY_MINIMUM_MB, MEMORY_LIMIT_MB = 128, 10_240
@@ -48,10 +48,17 @@ RESERVED_VARIABLES = frozenset(
 )
 """A function's environment may not set these."""
 
+EPHEMERAL_MINIMUM_MB, EPHEMERAL_LIMIT_MB = 512, 10_240
+"""AWS's limits for /tmp."""
+
+LAYERS_LIMIT = 5
+"""Layers of a function. AWS's limit."""
+
 _NAME = re.compile(r"[a-zA-Z0-9-_]{1,64}", re.ASCII)
 _HANDLER = re.compile(r"[^\s]{1,128}")
 _ROLE = re.compile(r"arn:aws[a-zA-Z-]*:iam::\d{12}:role/?[a-zA-Z_0-9+=,.@\-_/]+", re.ASCII)
 _VARIABLE = re.compile(r"[a-zA-Z]\w+", re.ASCII)
+_QUALIFIER = re.compile(r"\$LATEST|[a-zA-Z0-9-_$]{1,128}", re.ASCII)
 _REFERENCE = re.compile(
     r"(?:arn:aws[\w-]*:lambda:(?P<region>[a-z0-9-]+):)?(?:(?P<account>\d{12}):)?(?:function:)?"
     r"(?P<name>[a-zA-Z0-9-_]{1,64})(?::(?P<qualifier>\$LATEST|[a-zA-Z0-9-_]+))?",
@@ -86,6 +93,7 @@ class FunctionConfiguration:
     revision_id: str = ""
     version: str = LATEST
     layers: tuple[str, ...] = ()
+    layer_sizes_bytes: tuple[int, ...] = ()
     layers_folder: str = ""
     dead_letter_arn: str = ""
     ephemeral_storage_mb: int = 512
@@ -116,77 +124,112 @@ class FunctionConfiguration:
 
 
 def check(configuration: FunctionConfiguration) -> None:
-    """Raise InvalidParameterValueError when AWS would refuse the configuration."""
+    """Raise ValidationError or InvalidParameterValueError when AWS would refuse the configuration."""
     if not _NAME.fullmatch(configuration.name):
-        _refuse(configuration.name, "functionName", "regular expression pattern: [a-zA-Z0-9-_]{1,64}")
+        refuse(configuration.name, "functionName", "satisfy regular expression pattern: [a-zA-Z0-9-_]{1,64}")
     if not _ROLE.fullmatch(configuration.role_arn):
-        _refuse(configuration.role_arn, "role", "regular expression pattern: arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/…")
+        pattern = "arn:(aws[a-zA-Z-]*)?:iam::\\d{12}:role/?[a-zA-Z_0-9+=,.@\\-_/]+"
+        refuse(configuration.role_arn, "role", f"satisfy regular expression pattern: {pattern}")
     if not _HANDLER.fullmatch(configuration.handler):
-        _refuse(configuration.handler, "handler", "regular expression pattern: [^\\s]+ (at most 128 characters)")
+        refuse(configuration.handler, "handler", "satisfy regular expression pattern: [^\\s]{1,128}")
     if configuration.runtime not in RUNTIMES:
-        _refuse(configuration.runtime, "runtime", f"enum value set: [{', '.join(sorted(RUNTIMES))}]")
+        raise InvalidParameterValueError(
+            f"Value {configuration.runtime[:100]} at 'runtime' failed to satisfy constraint: Member must satisfy enum "
+            f"value set: [{', '.join(sorted(RUNTIMES))}] or be a valid ARN",
+            Type="User",
+        )
     if not 1 <= configuration.timeout_s <= TIMEOUT_LIMIT_S:
-        _refuse(configuration.timeout_s, "timeout", f"value between 1 and {TIMEOUT_LIMIT_S}")
+        refuse(configuration.timeout_s, "timeout", f"have value between 1 and {TIMEOUT_LIMIT_S}")
     if not MEMORY_MINIMUM_MB <= configuration.memory_size_mb <= MEMORY_LIMIT_MB:
-        _refuse(configuration.memory_size_mb, "memorySize", f"value between {MEMORY_MINIMUM_MB} and {MEMORY_LIMIT_MB}")
+        refuse(
+            configuration.memory_size_mb, "memorySize", f"have value between {MEMORY_MINIMUM_MB} and {MEMORY_LIMIT_MB}"
+        )
     if len(configuration.description) > 256:
-        _refuse(configuration.description, "description", "length less than or equal to 256")
+        refuse(configuration.description, "description", "have length less than or equal to 256")
     if configuration.reserved_concurrency is not None and configuration.reserved_concurrency < 0:
-        _refuse(configuration.reserved_concurrency, "reservedConcurrentExecutions", "value at least 0")
+        refuse(
+            configuration.reserved_concurrency, "reservedConcurrentExecutions", "have value greater than or equal to 0"
+        )
+    if not EPHEMERAL_MINIMUM_MB <= configuration.ephemeral_storage_mb <= EPHEMERAL_LIMIT_MB:
+        refuse(configuration.ephemeral_storage_mb, "ephemeralStorage.size",
+               f"have value between {EPHEMERAL_MINIMUM_MB} and {EPHEMERAL_LIMIT_MB}")  # fmt: skip
     _check_environment(configuration.environment)
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if not _VARIABLE.fullmatch(name):
-            _refuse(name, "environment.variables", "keys of pattern: [a-zA-Z]([a-zA-Z0-9_])+")
+            refuse(name, "environment.variables", "satisfy regular expression pattern: [a-zA-Z]([a-zA-Z0-9_])+")
         if "\0" in value:
             raise InvalidParameterValueError(f"The environment variable {name} contains a NUL character.")
     if reserved := sorted(RESERVED_VARIABLES & set(environment)):
         raise InvalidParameterValueError(
             "Lambda was unable to configure your environment variables because the environment variables you have "
             f"provided contains reserved keys that are currently not supported for modification. "
-            f"Reserved keys used in this request: {', '.join(reserved)}"
+            f"Reserved keys used in this request: {', '.join(reserved)}",
+            Type="User",
         )
     if len(json.dumps(dict(environment)).encode()) > ENVIRONMENT_LIMIT_BYTES:
         raise InvalidParameterValueError(
             "Lambda was unable to configure your environment variables because the environment variables you have "
-            f"provided exceeded the {ENVIRONMENT_LIMIT_BYTES // 1024}KB limit."
+            f"provided exceeded the {ENVIRONMENT_LIMIT_BYTES // 1024}KB limit. String measured: "
+            f"{json.dumps(dict(environment))[:200]}",
+            Type="User",
         )
 
 
-def _refuse(value: object, member: str, constraint: str) -> None:
-    raise InvalidParameterValueError(
+def refuse(value: object, member: str, constraint: str) -> NoReturn:
+    """Raise ValidationError as AWS words it."""
+    raise ValidationError(
         f"1 validation error detected: Value '{str(value)[:200]}' at '{member}' failed to satisfy constraint: "
-        f"Member must satisfy {constraint}"
+        f"Member must {constraint}"
     )
 
 
-def function_arn(account: Account, name: str) -> str:
-    """Return `arn:aws:lambda:region:account:function:name`."""
-    return account.arn("lambda", f"function:{name}")
+# ── names ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def function_name(account: Account, reference: str, qualifier: str | None = None) -> str:
-    """Return the function's name from a name, a partial ARN (`123456789012:name`) or an ARN, with `$LATEST` or nothing.
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A function as a caller names it. `qualifier` is a version, an alias, `$LATEST`, or "" when none is given."""
 
-    ResourceNotFoundError for another account, region or version: there is one of each here.
+    name: str
+    qualifier: str = ""
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether the function itself is meant, and neither a version nor an alias."""
+        return self.qualifier in ("", LATEST)
+
+
+def function_arn(account: Account, name: str, qualifier: str = "") -> str:
+    """Return `arn:aws:lambda:region:account:function:name`, with `:qualifier` where one is given."""
+    return account.arn("lambda", f"function:{name}:{qualifier}" if qualifier else f"function:{name}")
+
+
+def reference(account: Account, text: str, qualifier: str | None = None) -> Reference:
+    """Return what a name, a partial ARN (`123456789012:name`) or an ARN stands for, each with or without a qualifier.
+
+    ResourceNotFoundError for another account or region: there is one of each here.
     """
-    match = _REFERENCE.fullmatch(reference)
+    match = _REFERENCE.fullmatch(text)
     if match is None:
-        raise InvalidParameterValueError(
-            f"1 validation error detected: Value '{reference[:200]}' at 'functionName' failed to satisfy constraint: "
-            "Member must satisfy regular expression pattern: (arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-"
-            "\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
+        pattern = (
+            "(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_\\.]+)"
+            "(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
         )
-    wanted = match["qualifier"] or qualifier or "$LATEST"
-    foreign = match["region"] not in (None, account.region) or match["account"] not in (None, account.account_id)
-    if foreign or wanted != "$LATEST":
-        arn = function_arn(account, match["name"])
-        raise not_found(reference if foreign else f"{arn}:{wanted}")
-    return match["name"]
+        refuse(text, "functionName", f"satisfy regular expression pattern: {pattern}")
+    if qualifier is not None and not _QUALIFIER.fullmatch(qualifier):
+        refuse(qualifier, "qualifier", "satisfy regular expression pattern: \\$LATEST|[a-zA-Z0-9-_$]+")
+    if match["region"] not in (None, account.region) or match["account"] not in (None, account.account_id):
+        raise not_found(text)
+    if match["qualifier"] and qualifier and match["qualifier"] != qualifier:
+        raise InvalidParameterValueError(
+            "The derived qualifier from the function name does not match the specified qualifier.", Type="User"
+        )
+    return Reference(match["name"], match["qualifier"] or qualifier or "")
 
 
 def not_found(arn: str) -> ResourceNotFoundError:
-    """Return AWS's error for a function that is not there."""
+    """Return AWS's error for a function, a version or an alias that is not there."""
     return ResourceNotFoundError(f"Function not found: {arn}", Type="User")

@@ -55,6 +55,34 @@ class PreconditionFailedError(AwsError):
     status = 412
 
 
+class ValidationError(AwsError):
+    """A parameter is malformed: it breaks a pattern, a length or a range of the service model."""
+
+    code = "ValidationException"
+    status = 400
+
+
+class ProvisionedConcurrencyConfigNotFoundError(AwsError):
+    """The version or alias has no provisioned concurrency."""
+
+    code = "ProvisionedConcurrencyConfigNotFoundException"
+    status = 404
+
+
+class PolicyLengthExceededError(AwsError):
+    """The resource policy would be longer than AWS takes."""
+
+    code = "PolicyLengthExceededException"
+    status = 400
+
+
+class ResourceInUseError(AwsError):
+    """The event source mapping is being changed."""
+
+    code = "ResourceInUseException"
+    status = 400
+
+
 class LambdaServiceError(AwsError):
     """The server could not run the function: it is stopping, or a process could not be started."""
 

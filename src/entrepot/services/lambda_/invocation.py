@@ -29,6 +29,7 @@ class InvocationResult:
     payload: bytes
     function_error: str | None = None
     log_tail: bytes = b""
+    executed_version: str = "$LATEST"
 
     def error(self) -> tuple[str, str] | None:
         """Return (errorType, errorMessage) of a failed invocation, else None."""
@@ -58,11 +59,14 @@ class Invocation:
     deadline_ms: int = 0
     trace_id: str = ""
     tail: bytearray = field(default_factory=bytearray)
+    version: str = "$LATEST"
 
     def finish(self, payload: bytes, function_error: str | None = None) -> None:
         """Answer whoever waits."""
         if not self.future.done():
-            self.future.set_result(InvocationResult(self.request_id, payload, function_error, bytes(self.tail)))
+            self.future.set_result(
+                InvocationResult(self.request_id, payload, function_error, bytes(self.tail), self.version)
+            )
 
     def fail(self, error_type: str, message: str) -> None:
         """Answer with an error of the platform (not of the handler)."""

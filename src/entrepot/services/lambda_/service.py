@@ -17,11 +17,21 @@ from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import LogLine, WriteLog
-from entrepot.services.lambda_ import code, pool, processes
+from entrepot.services.lambda_ import code, functions, pool, processes
 from entrepot.services.lambda_.async_invocations import RETRY_DELAYS_S, AsyncInvocations
-from entrepot.services.lambda_.configuration import FunctionConfiguration, check, function_arn, not_found
-from entrepot.services.lambda_.errors import InvalidRequestContentError, RequestTooLargeError
+from entrepot.services.lambda_.configuration import (
+    LATEST,
+    FunctionConfiguration,
+    Reference,
+    check,
+    function_arn,
+    not_found,
+)
+from entrepot.services.lambda_.destinations import Destinations
+from entrepot.services.lambda_.errors import InvalidRequestContentError, RequestTooLargeError, ResourceNotFoundError
 from entrepot.services.lambda_.invocation import PAYLOAD_LIMIT_BYTES, Invocation, InvocationResult
+from entrepot.services.lambda_.known import Known
+from entrepot.services.lambda_.neighbours import Neighbours, alone
 from entrepot.services.lambda_.worker import Surroundings, WorkerCredentials
 
 IssueCredentials: TypeAlias = Callable[[str, str], WorkerCredentials]
@@ -46,32 +56,38 @@ class Lambda:
         wait_limit_s: float = pool.WAIT_LIMIT_S,
         idle_limit_s: float = pool.IDLE_LIMIT_S,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self.account = account
         self.database = database
+        self.worker_limit = worker_limit
         folder = folder.absolute()
         self.code = folder / "code"
         self._scratch = folder / "scratch"
         self._write_log = write_log
-        self._functions: dict[str, FunctionConfiguration] = {}
+        self._functions: dict[str, Known] = {}
         self.pool = pool.Pool(
             Surroundings(account, self.code, self._scratch, issue_credentials, endpoint_url, write_log),
             worker_limit=worker_limit,
             wait_limit_s=wait_limit_s,
             idle_limit_s=idle_limit_s,
         )
-        self.async_invocations = AsyncInvocations(database, self._invoke_queued, self._on_dead, retry_delays_s)
+        self.neighbours = neighbours or alone(database)
+        self.destinations = Destinations(account, self.neighbours, self.invoke_async)
+        self.async_invocations = AsyncInvocations(
+            database, self._invoke_queued, self.function, self.destinations, self._on_dead, retry_delays_s
+        )
 
     async def start(self) -> None:
         """Load the functions, end what an earlier server left behind, begin to warm workers."""
-        rows = await self.database.scan(lambda reader: reader.all("SELECT configuration FROM lambda_function"))
-        for (text,) in rows:
-            configuration = FunctionConfiguration.from_json(text)
-            self._functions.setdefault(configuration.name, configuration)
-        await asyncio.get_running_loop().run_in_executor(None, self._clean_up)
-        for configuration in self._functions.values():
-            self.pool.configure(configuration)
-        self.pool.start()
+        for name, known in (await self.database.scan(self._load)).items():
+            self._functions.setdefault(name, known)
+        used = await self.database.scan(self._used_code)
+        await asyncio.get_running_loop().run_in_executor(None, self._clean_up, used)
+        for known in self._functions.values():
+            for configuration in known.versions.values():
+                self.pool.configure(configuration)
+        await self.pool.start()
         self.async_invocations.start()
 
     async def stop(self) -> None:
@@ -79,23 +95,37 @@ class Lambda:
         await self.async_invocations.stop()
         await self.pool.stop()
 
-    def _clean_up(self) -> None:
+    def _load(self, reader: Reader) -> dict[str, Known]:
+        names = [name for (name,) in reader.all("SELECT name FROM lambda_function")]
+        return {name: known for name in names if (known := Known.read(reader, name)) is not None}
+
+    def _used_code(self, reader: Reader) -> set[str]:
+        """Return the folders of code that some function, version or layer needs."""
+        used = {sha256 for (sha256,) in reader.all("SELECT code_sha256 FROM lambda_layer_version")}
+        for table in ("function", "version"):
+            for (text,) in reader.all(f"SELECT configuration FROM lambda_{table}"):  # noqa: S608 - our own tables
+                configuration = FunctionConfiguration.from_json(text)
+                used |= {configuration.code_sha256, configuration.layers_folder}
+        return used
+
+    def _clean_up(self, used: set[str]) -> None:
         """End workers of a server that was killed, and remove their scratch folders and code that nobody uses."""
         if self._scratch.is_dir():
             processes.kill_marked(f"TMPDIR={self._scratch}/".encode())
             shutil.rmtree(self._scratch, ignore_errors=True)
-        code.collect_garbage(self.code, [function.code_sha256 for function in self._functions.values()])
+        code.collect_garbage(self.code, used)
 
     # ── functions ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def put_function(self, tx: Transaction, configuration: FunctionConfiguration) -> FunctionConfiguration:
-        """Create or update a function in the caller's transaction; return it as stored.
+        """Create or update $LATEST of a function in the caller's transaction; return it as stored.
 
-        With `code_folder` its code is copied from there. What is the same already is not written again.
-        InvalidParameterValueError when AWS would refuse it.
+        With `code_folder` its code is copied from there. What is the same already is not written again; a change of the
+        concurrency alone keeps the revision, and thus the workers. ValidationError and InvalidParameterValueError when
+        AWS would refuse it.
         """
         check(configuration)
-        old = self.find(tx, configuration.name)
+        old = functions.find(tx, configuration.name)
         if configuration.code_folder is not None:
             sha256, size_bytes = code.install_folder(configuration.code_folder, self.code)
             configuration = replace(configuration, code_folder=None, code_sha256=sha256, code_size_bytes=size_bytes)
@@ -105,49 +135,57 @@ class Lambda:
             configuration = replace(configuration, modified_at_ms=old.modified_at_ms, revision_id=old.revision_id)
             if configuration == old:
                 return old
-        configuration = replace(configuration, modified_at_ms=clock.now_ms(), revision_id=ids.random_uuid())
-        tx.execute(
-            "INSERT INTO lambda_function (name, configuration) VALUES (?, ?) "
-            "ON CONFLICT (name) DO UPDATE SET configuration = excluded.configuration",
-            (configuration.name, configuration.to_json()),
-        )
-        tx.after_commit(lambda: self._use(configuration))
+        if old is None or configuration != replace(
+            old, reserved_concurrency=configuration.reserved_concurrency, minimum_warm=configuration.minimum_warm
+        ):
+            configuration = replace(configuration, modified_at_ms=clock.now_ms(), revision_id=ids.random_uuid())
+        functions.write(tx, configuration)
+        self.follow(tx, configuration.name)
         return configuration
 
     def delete_function(self, tx: Transaction, name: str) -> None:
         """Delete a function in the caller's transaction; ResourceNotFoundError when it is not there."""
-        if not tx.execute("DELETE FROM lambda_function WHERE name = ?", (name,)):
+        if not functions.delete(tx, name):
             raise not_found(function_arn(self.account, name))
-        tx.after_commit(lambda: self._forget(name))
+        self.follow(tx, name)
 
     @staticmethod
     def find(reader: Reader, name: str) -> FunctionConfiguration | None:
-        """Return the function as this reader or transaction sees it."""
-        row = reader.one("SELECT configuration FROM lambda_function WHERE name = ?", (name,))
-        return FunctionConfiguration.from_json(row[0]) if row else None
+        """Return $LATEST of a function as this reader or transaction sees it."""
+        return functions.find(reader, name)
 
-    def function(self, reader: Reader, name: str) -> FunctionConfiguration:
-        """Return the function; ResourceNotFoundError when it is not there."""
-        configuration = self.find(reader, name)
+    def function(self, reader: Reader, reference: Reference) -> FunctionConfiguration:
+        """Return the version that a reference stands for (an alias: its main one); raise ResourceNotFoundError."""
+        configuration = functions.find(reader, reference.name, self.version_of(reader, reference))
         if configuration is None:
-            raise not_found(function_arn(self.account, name))
+            raise not_found(function_arn(self.account, reference.name, reference.qualifier))
         return configuration
 
     @staticmethod
-    def functions(reader: Reader, *, after: str = "", limit: int = 50) -> list[FunctionConfiguration]:
-        """Return functions by name, after the name `after`."""
-        rows = reader.all(
-            "SELECT configuration FROM lambda_function WHERE name > ? ORDER BY name LIMIT ?", (after, limit)
-        )
-        return [FunctionConfiguration.from_json(text) for (text,) in rows]
+    def version_of(reader: Reader, reference: Reference) -> str:
+        """Return the version that a reference stands for, or what is none."""
+        if reference.is_latest or reference.qualifier.isdigit():
+            return reference.qualifier or LATEST
+        alias = functions.find_alias(reader, reference.name, reference.qualifier)
+        return alias.version if alias else ""
 
-    def _use(self, configuration: FunctionConfiguration) -> None:
-        self._functions[configuration.name] = configuration
-        self.pool.configure(configuration)
+    def follow(self, tx: Transaction, name: str) -> None:
+        """Let memory and pool follow, after the commit, what the transaction did to a function."""
+        known = Known.read(tx, name)
+        tx.after_commit(lambda: self._use(name, known))
 
-    def _forget(self, name: str) -> None:
-        self._functions.pop(name, None)
-        self.pool.remove(name)
+    def _use(self, name: str, known: Known | None) -> None:
+        old = self._functions.pop(name, None)
+        if known is not None:
+            self._functions[name] = known
+            for version in old.versions if old else ():
+                if old and version not in known.versions and version in known.published:
+                    known.add(replace(old.versions[version], minimum_warm=0))
+            for configuration in known.versions.values():
+                self.pool.configure(configuration)
+        for version, configuration in old.versions.items() if old else ():
+            if known is None or version not in known.versions:
+                self.pool.remove(configuration.key)
 
     # ── invocations ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -156,19 +194,18 @@ class Lambda:
         name: str,
         payload: bytes,
         *,
+        qualifier: str = "",
         client_context: str = "",
         want_tail: bool = False,
         request_id: str | None = None,
     ) -> InvocationResult:
         """Run the function and return what it answered or how it failed (`function_error`).
 
-        `payload` is JSON text (empty means `{}`), `client_context` JSON text. Raises ResourceNotFoundError,
-        RequestTooLargeError, InvalidRequestContentError, TooManyRequestsError, LambdaServiceError. Cancelling the
-        caller does not stop the function.
+        `payload` is JSON text (empty means `{}`), `client_context` JSON text; `qualifier` a version or an alias. Raises
+        ResourceNotFoundError, RequestTooLargeError, InvalidRequestContentError, TooManyRequestsError,
+        LambdaServiceError. Cancelling the caller does not stop the function.
         """
-        configuration = self._functions.get(name)
-        if configuration is None:  # a commit just now may not have reached the dictionary yet
-            configuration = await self.database.read(lambda reader: self.function(reader, name))
+        configuration = self._chosen(name, qualifier) or await self._looked_up(name, qualifier)
         if len(payload) > PAYLOAD_LIMIT_BYTES:
             raise RequestTooLargeError(
                 f"{len(payload)} byte payload is too large for the RequestResponse invocation type "
@@ -177,32 +214,50 @@ class Lambda:
         check_payload(payload)
         invocation = Invocation(
             request_id=request_id or ids.random_uuid(),
-            function_arn=function_arn(self.account, name),
+            function_arn=function_arn(self.account, name, qualifier),
             payload=payload or b"{}",
             client_context=client_context,
             want_tail=want_tail,
             future=asyncio.get_running_loop().create_future(),
             trace_id=f"Root=1-{clock.now_ms() // 1000:08x}-{ids.random_hex(12)};Sampled=0",
+            version=configuration.version,
         )
         self.pool.submit(configuration, invocation)
         return await invocation.future
 
-    def invoke_async(self, tx: Transaction, name: str, payload: bytes, request_id: str | None = None) -> str:
+    def _chosen(self, name: str, qualifier: str) -> FunctionConfiguration | None:
+        """Return the version that runs one invocation, from memory; None when it is not there."""
+        known = self._functions.get(name)
+        return None if known is None else known.versions.get(known.choose(qualifier))
+
+    async def _looked_up(self, name: str, qualifier: str) -> FunctionConfiguration:
+        """Return the version from the ledger: it was not used yet, or its commit has not reached memory."""
+        known = self._functions.get(name)
+        chosen = Reference(name, qualifier if known is None else known.choose(qualifier))
+        try:
+            configuration = await self.database.read(lambda reader: self.function(reader, chosen))
+        except ResourceNotFoundError:
+            raise not_found(function_arn(self.account, name, qualifier)) from None
+        known = self._functions.get(name)
+        return configuration if known is None else known.add(configuration)
+
+    def invoke_async(
+        self, tx: Transaction, name: str, payload: bytes, request_id: str | None = None, qualifier: str = ""
+    ) -> str:
         """Queue an invocation in the caller's transaction (InvocationType Event); return its request id."""
         check_payload(payload)
-        if self.find(tx, name) is None:
-            raise not_found(function_arn(self.account, name))
-        return self.async_invocations.queue(tx, name, payload or b"{}", request_id)
+        self.function(tx, Reference(name, qualifier))
+        return self.async_invocations.queue(tx, Reference(name, qualifier), payload or b"{}", request_id)
 
-    async def _invoke_queued(self, name: str, payload: bytes, request_id: str) -> InvocationResult:
-        return await self.invoke(name, payload, request_id=request_id)
+    async def _invoke_queued(self, reference: Reference, payload: bytes, request_id: str) -> InvocationResult:
+        return await self.invoke(reference.name, payload, qualifier=reference.qualifier, request_id=request_id)
 
     def _on_dead(self, name: str, request_id: str, error: str) -> None:
         """Tell in the function's log group that an asynchronous invocation was given up."""
         text = f"RequestId: {request_id} The asynchronous invocation was given up after its last attempt: {error}\n"
         _log.error("Function %s: %s", name, text.rstrip())
-        configuration = self._functions.get(name)
-        group = configuration.log_group_name if configuration else f"/aws/lambda/{name}"
+        known = self._functions.get(name)
+        group = known.versions[LATEST].log_group_name if known else f"/aws/lambda/{name}"
         self._write_log(group, "asynchronous-invocations", LogLine(clock.now_ms(), text))
 
 
