@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from entrepot import clock
+from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.loglines import LogLine
@@ -63,11 +63,24 @@ async def until(condition: Callable[[], bool], deadline_s: float = 15.0) -> None
         await asyncio.sleep(0.01)
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
+def alive(mark: str) -> list[int]:
+    """Return the living processes whose name is the mark, or whose arguments contain it, as the machine numbers them."""
+    found = []
+    for name in (entry.name for entry in Path("/proc").iterdir() if entry.name.isdigit()):
+        try:
+            state = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[0]
+            words = Path(f"/proc/{name}/cmdline").read_bytes().decode().split("\0")
+            comm = Path(f"/proc/{name}/comm").read_text().strip()
+        except OSError:
+            continue
+        if state not in "ZX" and (comm == mark or mark in words):
+            found.append(int(name))
+    return found
+
+
+def mark() -> str:
+    """Return a number of seconds that no other test sleeps."""
+    return f"1000.{ids.random_hex(6)}".translate(str.maketrans("abcdef", "012345"))
 
 
 @pytest.fixture
@@ -196,20 +209,23 @@ async def test_a_timeout_kills_the_handler_and_what_it_started(make: Any) -> Non
         def lambda_handler(event, context):
             if event is None:
                 return "fine"
-            child = subprocess.Popen(["sleep", "1000"])
-            escaped = subprocess.Popen(["sleep", "1001"], start_new_session=True)
-            print("children", child.pid, escaped.pid)
+            subprocess.Popen(["sleep", event])
+            subprocess.Popen(["sh", "-c", f"setsid -f sleep {event}"], start_new_session=True).wait()
+            print("children")
             time.sleep(1000)
         """,
         timeout_s=1,
     )
-    result = await house.invoke(1)
+    sleep = mark()
+    running = asyncio.ensure_future(house.invoke(sleep))
+    await until(lambda: "children" in house.text())
+    assert len(alive(sleep)) == 2, "a child, and a grandchild in a session of its own"
+    result = await running
+    assert not alive(sleep), "nothing is left when the answer is there"
     assert json.loads(result.payload) == {
         "errorType": "Sandbox.Timedout",
         "errorMessage": f"RequestId: {result.request_id} Error: Task timed out after 1.00 seconds",
     }
-    pids = [int(pid) for pid in house.text().partition("children ")[2].splitlines()[0].split()]
-    await until(lambda: not any(map(is_alive, pids)))
     assert "Task timed out after 1.00 seconds" in house.text() and "Status: timeout" in house.text()
     assert await house.answer() == "fine", "the next invocation gets a new worker"
 
@@ -314,24 +330,13 @@ async def test_a_fork_bomb_is_ended(make: Any) -> None:
                     time.sleep(1000)
                     os._exit(0)
         """,
+        name="forkbomb",
         timeout_s=30,
         memory_size_mb=10_240,
     )
-    result = await house.invoke()
+    result = await house.invoke(name="forkbomb")
     assert result.function_error == "Unhandled"
-    mark = f"TMPDIR={house.folder}/lambda/scratch".encode()
-
-    def gone() -> bool:
-        for name in (entry.name for entry in Path("/proc").iterdir()):
-            try:
-                if name.isdigit() and is_alive(int(name)) and mark in Path(f"/proc/{name}/environ").read_bytes():
-                    return False
-            except OSError:
-                continue
-        return True
-
-    await house.lambda_.stop()
-    await until(gone)
+    await until(lambda: not alive("forkbomb"))
 
 
 async def test_a_response_that_is_too_large_is_refused(make: Any) -> None:
@@ -403,25 +408,26 @@ async def test_asynchronous_invocations_are_retried_and_then_dead(make: Any) -> 
     house = await make(retry_delays_s=(0.05, 0.05))
     await house.put(
         """
-        import pathlib
+        import collections
+        counts = collections.Counter()
         def lambda_handler(event, context):
-            path = pathlib.Path(event["path"])
-            count = int(path.read_text()) + 1 if path.exists() else 1
-            path.write_text(str(count))
-            if count < event["good"]:
-                raise ValueError(f"attempt {count}")
-        """
+            counts[event["name"]] += 1
+            if event["good"] is None:
+                return counts
+            if counts[event["name"]] < event["good"]:
+                raise ValueError(f"attempt {counts[event['name']]}")
+        """,
+        reserved_concurrency=1,
     )
     lambda_ = house.lambda_
-    paths = {"a": house.folder / "a", "b": house.folder / "b"}
     for name, good in (("a", 3), ("b", 99)):
-        payload = json.dumps({"path": str(paths[name]), "good": good}).encode()
+        payload = json.dumps({"name": name, "good": good}).encode()
         await lambda_.database.write(lambda tx, payload=payload: lambda_.invoke_async(tx, "demo", payload))
     await until(lambda: "given up" in house.text())
     dead = await lambda_.async_invocations.dead()
     assert [(row[1], row[3], row[5]) for row in dead] == [("demo", 3, "ValueError: attempt 3")]
-    await until(lambda: paths["a"].read_text() == "3")
-    assert paths["b"].read_text() == "3"
+    counts = await house.answer({"name": "c", "good": None})
+    assert counts == {"a": 3, "b": 3, "c": 1}
 
 
 async def test_nobody_else_can_speak_to_a_workers_runtime_api(make: Any) -> None:
@@ -466,22 +472,22 @@ async def test_workers_die_with_a_server_that_is_killed(make: Any, tmp_path: Pat
     source = tmp_path / "source-demo"
     source.mkdir()
     (source / "handler.py").write_text(
-        "import os, subprocess, time\n"
+        "import subprocess, time\n"
         "def lambda_handler(event, context):\n"
-        "    child = subprocess.Popen(['sleep', '1000'])\n"
-        "    print('pids', os.getpid(), child.pid)\n"
+        f"    subprocess.Popen(['sleep', '{(sleep := mark())}'])\n"
+        f"    subprocess.Popen(['sleep', '{sleep}'], start_new_session=True)\n"
+        "    print('children')\n"
         "    time.sleep(1000)\n"
     )
     server = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None
-        line = next(line for line in server.stdout if line.startswith("pids"))
+        assert next(line for line in server.stdout if line.startswith("children"))
+        assert len(alive(sleep)) == 2
     finally:
         server.send_signal(signal.SIGKILL)
         server.wait()
         server.stdout.close()
-    worker, grandchild = map(int, line.split()[1:])
-    await until(lambda: not is_alive(worker))
-    await make()  # the next server on the same folder ends what the worker left behind
-    assert not is_alive(grandchild)
+    await until(lambda: not alive(sleep))
+    await make()  # the next server on the same folder removes what is left
     assert not list((tmp_path / "lambda" / "scratch").glob("*"))

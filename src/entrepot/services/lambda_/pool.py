@@ -18,7 +18,7 @@ from entrepot.services.lambda_ import processes
 from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.errors import LambdaServiceError, TooManyRequestsError
 from entrepot.services.lambda_.invocation import Invocation
-from entrepot.services.lambda_.worker import Surroundings, Worker
+from entrepot.services.lambda_.worker import OUT_OF_MEMORY, Surroundings, Worker
 
 WORKER_LIMIT = 2 * (os.cpu_count() or 1)
 """Workers of all functions together, by default."""
@@ -104,8 +104,12 @@ class Pool:
         self._running = False
         self._all_ended = asyncio.Event()
 
-    def start(self) -> None:
-        """Begin the upkeep; workers for `minimum_warm` start in the background."""
+    async def start(self) -> None:
+        """Find out how functions can be isolated, begin the upkeep; workers for `minimum_warm` start in the background.
+
+        IsolationError when the machine does not give what the settings insist on.
+        """
+        await self._surroundings.isolation.open()
         self._running = True
         self._spawn_task(self._upkeep_forever())
         self._spawn_task(self._watch_forever())
@@ -122,12 +126,13 @@ class Pool:
                 worker.invocation.future.set_exception(LambdaServiceError("The server is stopping."))
             worker.end()
         self._all_ended.clear()
-        if any(worker.pid for worker in self._workers):
+        if any(worker.is_started for worker in self._workers):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_ended.wait(), STOP_LIMIT_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._surroundings.isolation.close()
 
     def configure(self, configuration: FunctionConfiguration) -> None:
         """Use this configuration from now on; workers with another are replaced when they are free."""
@@ -217,7 +222,7 @@ class Pool:
                 function.idle.remove(worker)
             if was_starting and not worker.retiring and self._running:
                 self._on_init_failure(function, worker)
-        if not any(worker.pid for worker in self._workers):
+        if not any(worker.is_started for worker in self._workers):
             self._all_ended.set()
         if self._running:
             # whose last worker was started longest ago comes first, so that the free place goes round
@@ -305,7 +310,7 @@ class Pool:
         if worker in function.idle:
             function.idle.remove(worker)
         worker.end()
-        if not worker.pid:
+        if not worker.is_started:
             self._workers.discard(worker)
 
     # ── upkeep ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -392,6 +397,6 @@ def _watch(worker: Worker) -> None:
     family = processes.family(worker.pid)
     limit_mb = worker.configuration.memory_size_mb
     if processes.resident_bytes(family) > limit_mb * 1024 * 1024:
-        worker.end(("Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed"))
+        worker.end(OUT_OF_MEMORY)
     elif len(family) > processes.PROCESS_LIMIT:
         worker.end(("Runtime.ExitError", f"Error: more than {processes.PROCESS_LIMIT} processes; signal: killed"))

@@ -64,6 +64,15 @@ class RuntimeApi(asyncio.Protocol):
             return
         self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not derive from asyncio's
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the other side can still be spoken to."""
+        return self._transport is not None
+
+    def close(self) -> None:
+        """Close the connection at once."""
+        self._abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
 

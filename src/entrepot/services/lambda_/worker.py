@@ -12,19 +12,21 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.loglines import LogLine, WriteLog
+from entrepot.sandbox import python
+from entrepot.sandbox.guard import TELEMETRY
 from entrepot.services.lambda_ import processes
 from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.invocation import TAIL_LIMIT_BYTES, Invocation, error_payload, exit_reason
+from entrepot.services.lambda_.isolation import Isolation, Process, Sandbox, needs_fresh_interpreter
 from entrepot.services.lambda_.output import Output
 from entrepot.services.lambda_.runtime_api import RuntimeApi, is_connection_of
 from entrepot.services.lambda_.runtimes import layer_variables
@@ -46,7 +48,9 @@ READS_PER_WAKE = 16
 READS_AT_END = 256
 """At most this many reads to collect what was printed before an invocation ended."""
 
-_LAUNCHER = Path(__file__).with_name("launcher.py")
+OUT_OF_MEMORY = ("Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed")
+"""What AWS says when a function takes more memory than it has."""
+
 _log = logging.getLogger("entrepot.lambda")
 
 
@@ -73,6 +77,7 @@ class Surroundings:
     issue_credentials: Callable[[str, str], WorkerCredentials]
     endpoint_url: Callable[[], str]
     write_log: WriteLog
+    isolation: Isolation = field(default_factory=Isolation)
 
 
 class Owner(Protocol):
@@ -112,82 +117,101 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         self._reply: Callable[[Invocation], None] | None = None
         self._server: asyncio.Server | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._pidfd = self._pipe = -1
+        self._connections: list[RuntimeApi] = []
+        self._sandbox: Sandbox | None = None
+        self._pipe = -1
         self._folder = surroundings.scratch / self._id
 
     @property
+    def is_started(self) -> bool:
+        """Whether there is a process, or may be one any moment."""
+        return self._sandbox is not None and self.state != "ended"
+
+    @property
     def pid(self) -> int:
-        """The process id, 0 before it is started."""
-        return self._process.pid if self._process else 0
+        """The process id, 0 before it is known."""
+        return self._sandbox.pid if self._sandbox else 0
 
     # ── beginning and end ────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
         """Start the process; OSError when the system does not let us."""
-        self._server = await self._loop.create_server(lambda: RuntimeApi(self), "127.0.0.1", 0)
+        self._server = await self._loop.create_server(self._connect, "127.0.0.1", 0)
         if self.state == "ended":
             self._server.close()
             return
         port = self._server.sockets[0].getsockname()[1]
-        self._folder.mkdir(parents=True, mode=0o700)
+        self._folder.mkdir(parents=True, mode=0o755)
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
         try:
-            self._spawn(port, write_end)
+            self._sandbox = self._surroundings.isolation.start(self._process(), self._environment(port), write_end)
         finally:
             os.close(write_end)
         self._loop.add_reader(self._pipe, self._read_output)
-        self._pidfd = os.pidfd_open(self.pid)
-        self._loop.add_reader(self._pidfd, self._on_exit)
+        self._sandbox.watch(self._on_exit)
         self._timer = self._loop.call_later(INIT_LIMIT_S, self._on_init_timeout)
 
-    def _spawn(self, port: int, write_end: int) -> None:
+    def _connect(self) -> RuntimeApi:
+        connection = RuntimeApi(self)
+        self._connections = [*(other for other in self._connections if other.is_open), connection]
+        return connection
+
+    def _process(self) -> Process:
+        """Return what is to run."""
         configuration = self.configuration
-        data_bytes = 2 * configuration.memory_size_mb * 1024 * 1024 + DATA_SLACK_BYTES
-        tasks = 0 if os.getuid() == 0 else processes.user_task_count() + processes.PROCESS_LIMIT
+        memory_bytes = configuration.memory_size_mb * 1024 * 1024
+        code = [self._task_root, *([self._layers / "python"] if self._layers else [])]
+        fresh = needs_fresh_interpreter(code, configuration.environment)
+        return Process(
+            name=configuration.name,
+            command=python.fresh_command(configuration.handler) if fresh else (),
+            handler=configuration.handler,
+            task=self._task_root,
+            layers=self._layers,
+            folder=self._folder,
+            read_only=(),
+            memory_bytes=memory_bytes,
+            data_bytes=2 * memory_bytes + DATA_SLACK_BYTES,
+            file_bytes=configuration.ephemeral_storage_mb * 1024 * 1024,
+        )
+
+    def _credentials(self) -> WorkerCredentials:
+        """Return credentials of the function's role, and note when this worker must end for them."""
+        configuration = self.configuration
         credentials = self._surroundings.issue_credentials(configuration.role_arn, configuration.name)
         if credentials.expires_at_ms is not None:
             lifetime_s = (credentials.expires_at_ms - clock.now_ms()) / 1000
             margin = 0.1 + 0.15 * int(self._id[:4], 16) / 0xFFFF  # differs, so that workers do not end all at once
             usable_s = lifetime_s * (1 - margin) - configuration.timeout_s
             self.expires_at_s = clock.monotonic_s() + max(usable_s, MINIMUM_LIFETIME_S)
-        self._process = subprocess.Popen(  # noqa: S603 - our own launcher
-            [
-                sys.executable,
-                "-s",
-                str(_LAUNCHER),
-                *map(str, (os.getpid(), data_bytes, tasks)),
-                configuration.handler,
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=write_end,
-            stderr=write_end,
-            pass_fds=(write_end,),
-            cwd=self._task_root,
-            env=self._environment(port, write_end, credentials),
-            start_new_session=True,
-        )
+        return credentials
+
+    @property
+    def _layers(self) -> Path | None:
+        name = self.configuration.layers_folder
+        return self._surroundings.code / name if name else None
 
     @property
     def _task_root(self) -> Path:
         return self._surroundings.code / self.configuration.code_sha256
 
-    def _environment(self, port: int, telemetry: int, credentials: WorkerCredentials) -> dict[str, str]:
+    def _environment(self, port: int) -> dict[str, str]:
         """Return everything the process sees: AWS's documented variables and the function's own."""
         configuration, region = self.configuration, self._surroundings.account.region
-        folder = str(self._folder)
+        credentials, isolation = self._credentials(), self._surroundings.isolation
+        scratch = isolation.scratch_path(self._folder)
         variables = {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "TZ": ":UTC",
             "AWS_EC2_METADATA_DISABLED": "true",
             **configuration.environment,
-            "HOME": folder,
-            "TMPDIR": folder,
+            "HOME": scratch,
+            "TMPDIR": scratch,
             "_HANDLER": configuration.handler,
-            "LAMBDA_TASK_ROOT": str(self._task_root),
-            "LAMBDA_RUNTIME_DIR": str(_LAUNCHER.parent),
+            "LAMBDA_TASK_ROOT": isolation.task_path(self._task_root),
+            "LAMBDA_RUNTIME_DIR": sys.prefix,
             "AWS_EXECUTION_ENV": f"AWS_Lambda_{configuration.runtime}",
             "AWS_REGION": region,
             "AWS_DEFAULT_REGION": region,
@@ -200,35 +224,36 @@ class Worker:
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
             "AWS_ACCESS_KEY_ID": credentials.access_key_id,
             "AWS_SECRET_ACCESS_KEY": credentials.secret_access_key,
-            "_LAMBDA_TELEMETRY_LOG_FD": str(telemetry),
+            "_LAMBDA_TELEMETRY_LOG_FD": str(TELEMETRY),
         }
         if credentials.session_token is not None:
             variables["AWS_SESSION_TOKEN"] = credentials.session_token
         variables.setdefault("AWS_ENDPOINT_URL", self._surroundings.endpoint_url())
-        if configuration.layers_folder:
-            layers = self._surroundings.code / configuration.layers_folder
-            variables |= layer_variables(configuration.runtime, layers, variables)
+        if self._layers:
+            seen_as = isolation.layers_path(self._layers)
+            variables |= layer_variables(configuration.runtime, self._layers, variables, seen_as)
         return variables
 
     def end(self, verdict: tuple[str, str] | None = None) -> None:
         """Kill the process and all it started. `verdict` is (errorType, text) for the invocation under way."""
         self._verdict = self._verdict or verdict
-        if self._process is None:
+        if self._sandbox is None:
             self.state = "ended"
             if self._server is not None:
                 self._server.close()
             return
-        processes.kill_group(self.pid)
+        if self.state != "ended":
+            self._sandbox.kill()
 
     def _on_exit(self) -> None:
-        """The process has ended: answer its invocation, clean up, tell the pool."""
-        process = self._process
-        assert process is not None
-        processes.kill_group(process.pid)  # what it left behind; first, while the id is still its own
-        if process.poll() is None:
-            return
-        self._loop.remove_reader(self._pidfd)
-        os.close(self._pidfd)
+        """The process and all it started have ended: answer its invocation, clean up, tell the pool."""
+        sandbox = self._sandbox
+        assert sandbox is not None
+        if sandbox.error is not None:
+            _log.error("A process for the function %s could not be made: %s", self.configuration.name, sandbox.error)
+            self._verdict = self._verdict or ("Runtime.ExitError", f"Error: {sandbox.error}")
+        if sandbox.events.out_of_memory_kills:
+            self._verdict = self._verdict or OUT_OF_MEMORY
         self._drain_output()
         self.state = "ended"
         self._loop.remove_reader(self._pipe)
@@ -236,11 +261,13 @@ class Worker:
         self._cancel_timer()
         if self._server is not None:
             self._server.close()
+        for connection in self._connections:
+            connection.close()
         if self.invocation is not None:
-            self._fail_invocation(process.returncode)
+            self._fail_invocation(sandbox.returncode)
         else:
             self._output.end()
-        self._loop.run_in_executor(None, _clean_up, self._folder)
+        self._loop.run_in_executor(None, _clean_up, self._folder, sandbox)
         self._owner.on_end(self)
 
     def _fail_invocation(self, returncode: int) -> None:
@@ -269,15 +296,17 @@ class Worker:
             payload, status = json.dumps(document).encode(), str(document.get("errorType", "Runtime.Unknown"))
             self._finish(payload, "Unhandled", status=status)
         else:
-            assert self._process is not None
-            self._fail_invocation(self._process.returncode)
+            assert self._sandbox is not None
+            self._fail_invocation(self._sandbox.returncode)
 
     # ── what the runtime asks ────────────────────────────────────────────────────────────────────────────────────
 
     def is_own_connection(self, peer_port: int, own_port: int) -> bool:
         """Say whether a connection to the Runtime API comes from this worker's process."""
-        if is_connection_of(self.pid, peer_port, own_port):
-            return True
+        if self._sandbox is not None and self.state != "ended":
+            self._sandbox.read()  # it may have told its number just now
+            if is_connection_of(self.pid, peer_port, own_port):
+                return True
         _log.warning("A process other than worker %d of %s tried its Runtime API.", self.pid, self.configuration.name)
         return False
 
@@ -436,7 +465,7 @@ def _object(payload: bytes) -> dict[str, object]:
     return {"errorMessage": payload[:1000].decode(errors="replace"), "errorType": "Runtime.Unknown"}
 
 
-def _clean_up(folder: Path) -> None:
-    """End what left the process group and remove the scratch folder."""
-    processes.kill_marked(f"TMPDIR={folder}".encode())
+def _clean_up(folder: Path, sandbox: Sandbox) -> None:
+    """Remove what is left of an ended worker."""
+    sandbox.remove_group()
     shutil.rmtree(folder, ignore_errors=True)
