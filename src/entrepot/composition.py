@@ -97,6 +97,7 @@ class Composition:
             ),
             on_delivered=self.files.delivered,
             on_delivery_failed=self.files.delivery_failed,
+            on_replayed=self._replayed,
             write_log=self.write_log,
         )
         self.stepfunctions = stepfunctions.StepFunctions(
@@ -116,6 +117,12 @@ class Composition:
             issue_credentials=lambda role, session: self.iam.issue_credentials(role, session, duration_s=43_200),
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
+            neighbours=lambda_.Neighbours(
+                self.operations,
+                self.iam.principal_for_role,
+                self._read_object,
+                lambda text: events.EventPattern.parse(text).matches,
+            ),
         )
         self.sqs = sqs.SQS(self.database, self.account, endpoint_url=lambda: self.endpoint.url)
         for service, room in self._rooms():
@@ -203,8 +210,25 @@ class Composition:
     def _delete_metadata_item(self, tx: Transaction, table_name: str, file_id: str) -> None:
         self.dynamodb.delete_item(tx, table_name, {"file_id": file_id})
 
+    async def _read_object(self, call: Call, bucket: str, key: str, version_id: str | None, limit_bytes: int) -> bytes:
+        """Return a function's code from a bucket, with the caller's rights."""
+        request = {"Bucket": bucket, "Key": key, **({"VersionId": version_id} if version_id else {})}
+        answer = await self.operations.perform("s3", "GetObject", request, call)
+        body = answer["Body"]
+        if not hasattr(body, "__aiter__"):
+            return bytes(body)
+        content = bytearray()
+        async for piece in body:
+            content += piece
+            if len(content) > limit_bytes:
+                break  # whoever asked refuses it for its size
+        return bytes(content)
+
     def _redeliver(self, tx: Transaction, event: Mapping[str, Any], attempt: int) -> int:
         return self.events.redeliver_matching(tx, event, attempt)
+
+    def _replayed(self, tx: Transaction, event_id: str, replay_name: str, starts_execution: bool) -> int | None:
+        return files.replayed(self.files, tx, event_id, replay_name, starts_execution)
 
     # ── what a file's timeline is made of ────────────────────────────────────────────────────────────────────────
 

@@ -305,7 +305,7 @@ async def test_a_bug_in_a_listener_spares_the_others(house: House, monkeypatch: 
         if delivered.event_id == poisoned:
             raise AwsError("bug")
 
-    house.events._on_delivered = house.events._on_delivery_failed = listen
+    house.events.outcomes.on_delivered = house.events.outcomes.on_delivery_failed = listen
     await house.events.start()
 
     async def others_done() -> bool:
@@ -340,7 +340,7 @@ async def test_functions_and_log_groups_are_reached_outside(house: House) -> Non
 
 
 async def test_a_target_that_hangs_does_not_hold_up_others(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("entrepot.services.events.service.BUSY_PAUSE_MS", 10)
+    monkeypatch.setattr("entrepot.services.events.dispatch.BUSY_PAUSE_MS", 10)
     await house.put_rule({"Id": "f", "Arn": FUNCTION}, machine_target())
     house.hold.clear()
     for number in range(40):
@@ -362,8 +362,8 @@ async def test_an_interrupted_outside_delivery_is_done_again_after_its_lease(hou
     await house.put_event()
     house.hold.clear()
     await house.events.start()
-    await until(lambda: bool(house.events._in_flight))
-    tasks = list(house.events._in_flight)
+    await until(lambda: bool(house.events.dispatch.in_flight))
+    tasks = list(house.events.dispatch.in_flight)
     for task in tasks:
         task.cancel()  # As if the process had died.
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -10,6 +10,7 @@ import pytest
 
 from entrepot import clock
 from entrepot.database.sqlite import SQLiteDatabase
+from entrepot.operations import Principal
 from entrepot.services import events, sqs
 from entrepot.services.events import schedule
 from entrepot.services.events.errors import ValidationError
@@ -137,7 +138,8 @@ async def test_what_was_missed_while_the_server_was_down_fires_once(house: Timed
     await scheduled(house, "cron(0/5 * * * ? *)")
     house.events = events.Events(
         house.database, house.events.account, house.operations,
-        principal_for_role=house.events._principal_for_role, service_principal=house.events._service_principal,
+        principal_for_role=lambda arn, name: Principal(arn, "role", name, role_arn=arn),
+        service_principal=Principal("events.amazonaws.com", "service", "events.amazonaws.com"),
         on_delivered=lambda tx, delivery: None, on_delivery_failed=lambda tx, delivery: None,
     )  # fmt: skip
     assert await house.pass_time("2026-11-23 13:02") == ["12:05"]

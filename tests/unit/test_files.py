@@ -412,6 +412,33 @@ async def test_redrive_delivers_the_same_event_under_the_next_attempt(house: Hou
     assert kinds.count("redrive") == 1
 
 
+async def test_a_replay_is_a_new_attempt_in_the_record_and_the_timeline(house: House) -> None:
+    upload = await house.upload()
+    first = await house.deliver(upload)
+    await house.copied(upload)
+    await house.ended(first, "SUCCEEDED")
+    assert await house.status(upload) == "transferred"
+    attempt = await house.database.write(lambda tx: files.replayed(house.files, tx, upload.event_id, "again", True))
+    assert attempt == 2 and await house.status(upload) == "uploaded"
+    second = await house.deliver(upload, 2)
+    await house.ended(first, "FAILED", "E", "the old attempt says nothing any more")
+    assert await house.status(upload) == "uploaded"
+    await house.ended(second, "SUCCEEDED")
+    assert await house.status(upload) == "transferred"
+    timeline = (await house.do("GetFile", file=upload.file_id))["timeline"]
+    assert [entry["title"] for entry in timeline if entry["kind"] == "replay"] == ["Replayed by again"]
+    attempts = [entry["detail"].rpartition(" ")[2] for entry in timeline if entry["kind"] == "delivery"]
+    assert attempts == ["1", "2"]
+    # To a queue alone: noted, but nothing will say that it is transferred again.
+    assert await house.database.write(lambda tx: files.replayed(house.files, tx, upload.event_id, "q", False)) == 3
+    assert await house.status(upload) == "transferred"
+
+
+async def test_a_replayed_event_that_is_no_files_has_no_attempt(house: House) -> None:
+    for event_id in (ids.random_uuid(), "no uuid"):
+        assert await house.database.write(lambda tx, e=event_id: files.replayed(house.files, tx, e, "r", True)) is None
+
+
 async def test_what_redrive_refuses(house: House) -> None:
     done, failed = await house.upload("done"), await failed_upload(house)
     silent = Created(SOURCE, "silent", "FFFF")

@@ -1,22 +1,12 @@
 """The edge of EventBridge's buses and tags: AWS's operations in botocore's shapes (service `events`)."""
 
-import re
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 from entrepot import arns, clock
 from entrepot.database import Reader, Transaction
-from entrepot.operations import (
-    Call,
-    Operation,
-    Permission,
-    Permissions,
-    ReadOperation,
-    Request,
-    Response,
-    WriteOperation,
-)
-from entrepot.services.events import tags
+from entrepot.operations import Call, Operation, Permission, Permissions, Request, Response
+from entrepot.services.events import edge, tags
+from entrepot.services.events.edge import bus_arn, bus_name_of, check_name, page, tag_map
 from entrepot.services.events.errors import (
     LimitExceededError,
     ResourceAlreadyExistsError,
@@ -29,20 +19,11 @@ from entrepot.services.events.service import Events
 BUSES_LIMIT = 100
 """Event buses of one account. Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html"""
 
-PAGE_LIMIT = 100
-_NAME = re.compile(r"[.\-_A-Za-z0-9]{1,256}")
-_Read: TypeAlias = Callable[[Events, Reader, Request, Call], Response]
-_Write: TypeAlias = Callable[[Events, Transaction, Request, Call], Response]
-
 
 def bus_operations(events: Events) -> list[Operation]:
     """Return the operations on buses and tags."""
 
-    def read(name: str, permissions: Permissions, run: _Read) -> Operation:
-        return ReadOperation(name, permissions, lambda reader, request, call: run(events, reader, request, call))
-
-    def write(name: str, permissions: Permissions, run: _Write) -> Operation:
-        return WriteOperation(name, permissions, lambda tx, request, call: run(events, tx, request, call))
+    read, write = edge.reads(events), edge.writes(events)
 
     def on_bus(action: str) -> Permissions:
         return lambda request: [Permission(f"events:{action}", bus_arn(events, bus_name_of(request.get("Name"))))]
@@ -62,30 +43,6 @@ def bus_operations(events: Events) -> list[Operation]:
     ]
 
 
-def bus_name_of(name_or_arn: str | None) -> str:
-    """Return the bus that a request names, by name or ARN; none named: the default bus."""
-    given = name_or_arn or DEFAULT_BUS
-    return given.rsplit("event-bus/", 1)[-1] if given.startswith("arn:") else given
-
-
-def bus_arn(events: Events, bus_name: str) -> str:
-    """Return the ARN of a bus."""
-    return events.account.arn("events", f"event-bus/{bus_name}")
-
-
-def page(names: list[str], request: Request) -> tuple[list[str], dict[str, str]]:
-    """Return the names after NextToken, at most Limit, and the token for what follows."""
-    after = request.get("NextToken") or ""
-    rest = [name for name in sorted(names) if name > after]
-    limit = min(request.get("Limit") or PAGE_LIMIT, PAGE_LIMIT)
-    return rest[:limit], {"NextToken": rest[limit - 1]} if len(rest) > limit else {}
-
-
-def tag_map(given: Any) -> dict[str, str]:
-    """Return AWS's list of tags as a mapping."""
-    return {tag["Key"]: tag["Value"] for tag in given or ()}
-
-
 # ── buses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -93,16 +50,13 @@ def _check_bus_members(request: Request) -> None:
     for member in ("EventSourceName", "KmsKeyIdentifier", "DeadLetterConfig", "LogConfig"):
         if request.get(member):
             raise ValidationError(f"Parameter {member} is not supported here.")
-    if len(request.get("Description") or "") > 512:
-        raise ValidationError("Description must not be longer than 512 characters.")
+    edge.check_description(request)
 
 
 def create_event_bus(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
     """Create a bus."""
     name = request["Name"]
-    if not _NAME.fullmatch(name):
-        raise ValidationError(f"1 validation error detected: Value '{name[:256]}' at 'name' failed to satisfy constraint: "
-                              "Member must satisfy regular expression pattern: [\\.\\-_A-Za-z0-9]+")  # fmt: skip
+    check_name(name, "name", 256)
     _check_bus_members(request)
     if tx.one("SELECT 1 FROM events_bus WHERE name = ?", (name,)) is not None:
         raise ResourceAlreadyExistsError(f"Event bus {name} already exists.")

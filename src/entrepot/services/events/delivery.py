@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from entrepot.database import Reader, Row, Transaction
 from entrepot.errors import AwsError, ServiceUnavailableError
+from entrepot.services.events.errors import TargetError
 from entrepot.services.events.rules import RetryPolicy
 
 BACKOFF_FIRST_MS = 1_000
@@ -126,6 +127,8 @@ def postpone(tx: Transaction, delivery_id: int, *, due_at_ms: int, tries: int) -
 
 def is_retryable(error: AwsError) -> bool:
     """Return whether trying again may help: not for a missing target, a refused permission or a malformed request."""
+    if isinstance(error, TargetError):
+        return error.retryable
     return (
         isinstance(error, ServiceUnavailableError)
         or error.code in _RETRYABLE
@@ -133,10 +136,15 @@ def is_retryable(error: AwsError) -> bool:
     )
 
 
-def retry_at_ms(queued: Queued, policy: RetryPolicy, at_ms: int) -> int | None:
-    """Return when to try again after a failure at `at_ms`; None when the retry policy is exhausted."""
-    if queued.tries >= policy.maximum_retry_attempts:
+def retry_at_ms(queued: Queued, policy: RetryPolicy, at_ms: int, at_least_ms: int = 0) -> int | None:
+    """Return when to try again after a failure at `at_ms`; None when the retry policy is exhausted.
+
+    The last try is just before the event is too old, where its pause would go beyond that; unless the target asked to
+    wait longer (`at_least_ms`).
+    """
+    deadline_ms = queued.queued_at_ms + policy.maximum_event_age_s * 1000
+    if queued.tries >= policy.maximum_retry_attempts or at_ms + max(at_least_ms, BACKOFF_FIRST_MS // 2) > deadline_ms:
         return None
     pause_ms = min(BACKOFF_FIRST_MS * 2 ** min(queued.tries, 20), BACKOFF_LIMIT_MS)
-    due_at_ms = at_ms + int(pause_ms * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
-    return due_at_ms if due_at_ms - queued.queued_at_ms <= policy.maximum_event_age_s * 1000 else None
+    jittered_ms = int(pause_ms * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+    return min(at_ms + max(jittered_ms, at_least_ms), deadline_ms)

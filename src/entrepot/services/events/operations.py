@@ -13,15 +13,15 @@ from entrepot.operations import (
     Operation,
     Permission,
     Permissions,
-    ReadOperation,
     Request,
     Response,
-    WriteOperation,
 )
+from entrepot.services.events import edge, schedule, tags
 from entrepot.services.events import input as inputs
-from entrepot.services.events import schedule, tags
 from entrepot.services.events import targets as destinations
-from entrepot.services.events.bus_operations import bus_arn, bus_name_of, bus_operations, page, tag_map
+from entrepot.services.events.archive_operations import archive_operations
+from entrepot.services.events.bus_operations import bus_operations
+from entrepot.services.events.edge import bus_arn, bus_name_of, check_name, page, tag_map
 from entrepot.services.events.errors import LimitExceededError, ValidationError
 from entrepot.services.events.leaf import finite
 from entrepot.services.events.pattern import EventPattern, EventTooDeepError, normalised
@@ -34,9 +34,6 @@ from entrepot.services.events.rules import (
     target_of,
 )
 from entrepot.services.events.service import Events
-
-PATTERN_LIMIT = 4096
-"""Characters of an event pattern."""
 
 PUT_EVENTS_ENTRIES_LIMIT = 10
 PUT_EVENTS_SIZE_LIMIT = 1_048_576
@@ -52,17 +49,7 @@ _ENVELOPE = ("id", "account", "source", "time", "region", "resources", "detail-t
 def operations(events: Events) -> list[Operation]:
     """Return the operations of `events`."""
     on_rule, on_any = _on_rule(events), _on_any(events)
-
-    def read(
-        name: str, permissions: Permissions, run: Callable[[Events, Reader, Request, Call], Response]
-    ) -> Operation:
-        return ReadOperation(name, permissions, lambda reader, request, call: run(events, reader, request, call))
-
-    def write(
-        name: str, permissions: Permissions, run: Callable[[Events, Transaction, Request, Call], Response]
-    ) -> Operation:
-        return WriteOperation(name, permissions, lambda tx, request, call: run(events, tx, request, call))
-
+    read, write = edge.reads(events), edge.writes(events)
     return [
         write("PutRule", _on_put_rule(events), put_rule),
         write("DeleteRule", on_rule("DeleteRule"), delete_rule),
@@ -77,6 +64,7 @@ def operations(events: Events) -> list[Operation]:
         write("PutEvents", _on_entries(events), put_events),
         read("TestEventPattern", on_any("TestEventPattern"), test_event_pattern),
         *bus_operations(events),
+        *archive_operations(events),
     ]
 
 
@@ -150,11 +138,9 @@ def _on_entries(events: Events) -> Permissions:
 def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
     """Create or replace a rule."""
     name, bus_name = request["Name"], _bus_name(request)
-    if not _NAME.fullmatch(name):
-        raise ValidationError(f"1 validation error detected: Value '{name}' at 'name' failed to satisfy constraint: "
-                              "Member must satisfy regular expression pattern: [\\.\\-_A-Za-z0-9]+")  # fmt: skip
+    check_name(name, "name", 64)
     require_bus(tx, bus_name)
-    _check_text(request)
+    edge.check_text(request)
     expression, pattern = request.get("ScheduleExpression") or "", request.get("EventPattern") or ""
     if expression:
         if bus_name != DEFAULT_BUS:
@@ -162,8 +148,7 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
         schedule.parse(expression)
     if not pattern and not expression:
         raise ValidationError("Parameter(s) EventPattern or ScheduleExpression must be specified.")
-    if len(pattern) > PATTERN_LIMIT:
-        raise LimitExceededError(f"The event pattern has more than {PATTERN_LIMIT} characters.")
+    edge.check_pattern_length(pattern)
     if pattern:
         EventPattern.parse(pattern)
     state = request.get("State") or "ENABLED"
@@ -191,14 +176,6 @@ def put_rule(events: Events, tx: Transaction, request: Request, call: Call) -> R
     if is_new:  # As in AWS, tags that come with an update are not looked at; TagResource changes them.
         tags.put(tx, arn, tag_map(request.get("Tags")))
     return {"RuleArn": arn}
-
-
-def _check_text(request: Request) -> None:
-    """Raise ValidationError for text that is no Unicode (a lone surrogate), which nothing could store."""
-    try:
-        inputs.compact(request).encode()
-    except UnicodeEncodeError:
-        raise ValidationError("The request has text that is not valid Unicode.") from None
 
 
 def delete_rule(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
@@ -265,7 +242,7 @@ def put_targets(events: Events, tx: Transaction, request: Request, call: Call) -
     """Add targets to a rule; all of them or, with an error, none."""
     name, bus_name = request["Rule"], _bus_name(request)
     events.rules.get(tx, bus_name, name)
-    _check_text(request)
+    edge.check_text(request)
     definitions = request["Targets"]
     if not 0 < len(definitions) <= TARGETS_OF_ONE_CALL_LIMIT:
         raise ValidationError(f"Targets must have between 1 and {TARGETS_OF_ONE_CALL_LIMIT} entries.")
@@ -414,8 +391,7 @@ def _detail(text: str) -> dict[str, Any]:
 
 def test_event_pattern(events: Events, reader: Reader, request: Request, call: Call) -> Response:
     """Say whether a pattern matches an event."""
-    if len(request["EventPattern"]) > PATTERN_LIMIT:
-        raise LimitExceededError(f"The event pattern has more than {PATTERN_LIMIT} characters.")
+    edge.check_pattern_length(request["EventPattern"])
     pattern = EventPattern.parse(request["EventPattern"])
     try:
         event = json.loads(request["Event"], parse_float=finite, parse_constant=finite)

@@ -150,7 +150,7 @@ class Rules:
             ),
         )
         self._settle(tx, rule.bus_name, rule.name, rule.state, rule.schedule_expression)
-        self._changed(tx, rule.bus_name)
+        self.changed(tx, rule.bus_name)
 
     def _settle(self, tx: Transaction, bus_name: str, name: str, state: str, expression: str) -> None:
         due_times.settle(tx, bus_name, name, expression if state == "ENABLED" else "", clock.now_ms())
@@ -160,13 +160,13 @@ class Rules:
         rule = self.get(tx, bus_name, name)
         self._settle(tx, bus_name, name, state, rule.schedule_expression)
         tx.execute("UPDATE events_rule SET state = ? WHERE bus_name = ? AND name = ?", (state, bus_name, name))
-        self._changed(tx, bus_name)
+        self.changed(tx, bus_name)
 
     def delete(self, tx: Transaction, bus_name: str, name: str) -> None:
         """Delete a rule that has no targets."""
         self._settle(tx, bus_name, name, "DISABLED", "")
         tx.execute("DELETE FROM events_rule WHERE bus_name = ? AND name = ?", (bus_name, name))
-        self._changed(tx, bus_name)
+        self.changed(tx, bus_name)
 
     def targets(self, reader: Reader, bus_name: str, name: str) -> list[Target]:
         """Return the targets of a rule, by id."""
@@ -185,7 +185,7 @@ class Rules:
             "definition = excluded.definition",
             (bus_name, name, target.target_id, target.arn, definition),
         )
-        self._changed(tx, bus_name)
+        self.changed(tx, bus_name)
 
     def remove_target(self, tx: Transaction, bus_name: str, name: str, target_id: str) -> bool:
         """Remove a target; return whether there was one."""
@@ -193,7 +193,7 @@ class Rules:
             "DELETE FROM events_target WHERE bus_name = ? AND rule_name = ? AND target_id = ?",
             (bus_name, name, target_id),
         )
-        self._changed(tx, bus_name)
+        self.changed(tx, bus_name)
         return changed > 0
 
     def names_by_target(self, reader: Reader, bus_name: str, target_arn: str) -> list[str]:
@@ -209,7 +209,8 @@ class Rules:
         row = reader.one("SELECT token FROM events_rules_version WHERE bus_name = ?", (bus_name,))
         return "" if row is None else str(row[0])
 
-    def _changed(self, tx: Transaction, bus_name: str) -> None:
+    def changed(self, tx: Transaction, bus_name: str) -> None:
+        """Make everybody compile the rules and archives of a bus anew."""
         # Random, not counted: a token of a transaction that was rolled back never comes again.
         tx.execute(
             "INSERT INTO events_rules_version (bus_name, token) VALUES (?, ?) "

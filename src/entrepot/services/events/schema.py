@@ -1,4 +1,4 @@
-"""The tables of EventBridge: buses, rules, targets, deliveries that are due, and dead letters.
+"""The tables of EventBridge: buses, rules, targets, deliveries that are due, dead letters, archives, replays, connections.
 
 A delivery is one event for one target of one rule; its row goes in the transaction that delivers it, so the queue is as
 long as what is still to do, and an event that no rule matches leaves nothing.
@@ -94,6 +94,80 @@ MIGRATIONS: tuple[Migration, ...] = (
                 PRIMARY KEY (bus_name, rule_name)
             )""",
             "CREATE INDEX events_schedule_due ON events_schedule (due_at_ms)",
+        ),
+    ),
+    Migration(
+        "events",
+        4,
+        (
+            # archive_id is random: what a deleted archive left never turns up in another. size_bytes and event_count
+            # are kept up to date with each event.
+            """CREATE TABLE events_archive (
+                archive_id INTEGER PRIMARY KEY,
+                name TEXT NOT NULL UNIQUE,
+                bus_name TEXT NOT NULL,
+                description TEXT NOT NULL,
+                event_pattern TEXT NOT NULL,
+                retention_days INTEGER NOT NULL,
+                created_at_ms INTEGER NOT NULL,
+                size_bytes INTEGER NOT NULL,
+                event_count INTEGER NOT NULL
+            )""",
+            # event_at_ms: the time in the event, by which replays choose.
+            """CREATE TABLE events_archived (
+                archived_id INTEGER PRIMARY KEY,
+                archive_id INTEGER NOT NULL,
+                event_at_ms INTEGER NOT NULL,
+                event TEXT NOT NULL
+            )""",
+            "CREATE INDEX events_archived_time ON events_archived (archive_id, event_at_ms, archived_id)",
+            # position_*: the last archived event that was replayed. filter_arns: JSON; '[]' is every rule.
+            """CREATE TABLE events_replay (
+                replay_id INTEGER PRIMARY KEY,
+                name TEXT NOT NULL UNIQUE,
+                description TEXT NOT NULL,
+                archive_id INTEGER NOT NULL,
+                archive_arn TEXT NOT NULL,
+                bus_name TEXT NOT NULL,
+                filter_arns TEXT NOT NULL,
+                start_at_ms INTEGER NOT NULL,
+                end_at_ms INTEGER NOT NULL,
+                state TEXT NOT NULL,
+                state_reason TEXT NOT NULL,
+                position_at_ms INTEGER NOT NULL,
+                position_id INTEGER NOT NULL,
+                last_event_at_ms INTEGER,
+                started_at_ms INTEGER NOT NULL,
+                ended_at_ms INTEGER
+            )""",
+            "CREATE INDEX events_replay_active ON events_replay (replay_id) WHERE ended_at_ms IS NULL",
+            # parameters: JSON without secrets, as DescribeConnection shows it; secret: sealed JSON.
+            """CREATE TABLE events_connection (
+                name TEXT PRIMARY KEY,
+                connection_id TEXT NOT NULL,
+                description TEXT NOT NULL,
+                authorization_type TEXT NOT NULL,
+                state TEXT NOT NULL,
+                state_reason TEXT NOT NULL,
+                parameters TEXT NOT NULL,
+                secret BLOB,
+                created_at_ms INTEGER NOT NULL,
+                modified_at_ms INTEGER NOT NULL,
+                authorized_at_ms INTEGER
+            )""",
+            """CREATE TABLE events_api_destination (
+                name TEXT PRIMARY KEY,
+                destination_id TEXT NOT NULL,
+                description TEXT NOT NULL,
+                connection_arn TEXT NOT NULL,
+                invocation_endpoint TEXT NOT NULL,
+                http_method TEXT NOT NULL,
+                rate_limit_per_s INTEGER NOT NULL,
+                created_at_ms INTEGER NOT NULL,
+                modified_at_ms INTEGER NOT NULL
+            )""",
+            # The bus's resource policy, JSON; '' is none.
+            "ALTER TABLE events_bus ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
         ),
     ),
 )

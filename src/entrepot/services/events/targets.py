@@ -63,6 +63,11 @@ def is_bus(target_arn: str) -> bool:
     return ":events:" in target_arn and ":event-bus/" in target_arn
 
 
+def is_state_machine(target_arn: str) -> bool:
+    """Return whether a target is a state machine, a version or an alias of one."""
+    return ":states:" in target_arn and ":stateMachine:" in target_arn
+
+
 def is_fifo(queue_arn: str) -> bool:
     """Return whether an ARN is a FIFO queue's."""
     return queue_arn.endswith(".fifo")

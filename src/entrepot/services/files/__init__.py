@@ -16,6 +16,7 @@ from entrepot.services.files.ports import (
     SessionFacts,
 )
 from entrepot.services.files.record import FileRecord, Pipeline
+from entrepot.services.files.redrive import replayed
 from entrepot.services.files.schema import MIGRATIONS
 from entrepot.services.files.service import Files
 
@@ -33,4 +34,5 @@ __all__ = [
     "Redeliver",
     "SessionFacts",
     "operations",
+    "replayed",
 ]

@@ -1,4 +1,4 @@
-"""Delivering files again: their events go once more to the rules as they are now, under a new attempt."""
+"""Delivering files again, by a redrive or a replay: their events go once more to the rules, under a new attempt."""
 
 from dataclasses import dataclass
 
@@ -72,10 +72,32 @@ def _redrive(files: Files, tx: Transaction, file: FileRecord, call: Call) -> Non
     if files.redeliver(tx, object_created_event(files.account, file), count + 1) == 0:
         raise ValidationError(f"No enabled rule with a target matches {file.key} now; put or enable one first.")
     facts: dict[str, object] = {"by": call.principal.name, "error": file.error_message}
-    if file.route is not None:
-        row = tx.one("SELECT route_id FROM files_file WHERE sequence = ?", (file.sequence,))
-        assert row is not None
-        facts |= {"route_id": row[0], "attempt": file.attempt, "delivered_at_ms": file.delivered_at_ms}
-    files.note(tx, file.sequence, clock.now_ms(), "redrive", facts)
+    files.note(tx, file.sequence, clock.now_ms(), "redrive", facts | _newest_delivery(tx, file))
     tx.execute("UPDATE files_file SET redrive_count = ? WHERE sequence = ?", (count, file.sequence))
     files.set_status(tx, file, UPLOADED, None, None)
+
+
+def replayed(files: Files, tx: Transaction, event_id: str, replay_name: str, starts_execution: bool) -> int | None:
+    """Note that a replay is about to deliver a file's event again; return the attempt under which it does.
+
+    None when the event is no file's. Only an execution says how the new attempt ends, so without one the status stays.
+    """
+    file = files.find_by_event(tx, event_id)
+    if file is None:
+        return None
+    count = file.redrive_count + 1
+    facts: dict[str, object] = {"replay": replay_name, "error": file.error_message}
+    files.note(tx, file.sequence, clock.now_ms(), "replay", facts | _newest_delivery(tx, file))
+    tx.execute("UPDATE files_file SET redrive_count = ? WHERE sequence = ?", (count, file.sequence))
+    if starts_execution:
+        files.set_status(tx, file, UPLOADED, None, None)
+    return count + 1
+
+
+def _newest_delivery(tx: Transaction, file: FileRecord) -> dict[str, object]:
+    """Return what the record says of the newest delivery, which the next one will replace."""
+    if file.route is None:
+        return {}
+    row = tx.one("SELECT route_id FROM files_file WHERE sequence = ?", (file.sequence,))
+    assert row is not None
+    return {"route_id": row[0], "attempt": file.attempt, "delivered_at_ms": file.delivered_at_ms}

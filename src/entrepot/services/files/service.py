@@ -242,6 +242,11 @@ class Files:
                 f"The event of this file could not be delivered to {target}: {delivery.error}. Mend the cause, then redrive.",
             )  # fmt: skip
 
+    def find_by_event(self, reader: Reader, event_id: str) -> FileRecord | None:
+        """Return the file whose arrival an event tells of; None when there is none."""
+        found = _event_id(event_id)
+        return None if found is None else Records(reader, self._pipelines).one("event_id = ?", found)
+
     # ── Step Functions reports ───────────────────────────────────────────────────────────────────────────────────
 
     def execution_changed(self, tx: Transaction, change: ExecutionFact) -> None:

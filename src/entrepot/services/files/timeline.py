@@ -26,7 +26,7 @@ DETAIL_LIMIT = 1000
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that happened. `kind` is for programs: session, upload, event, delivery, delivery-failed, execution, state,
-    log, copy, redrive or status."""
+    log, copy, redrive, replay or status."""
 
     at_ms: int
     kind: str
@@ -149,11 +149,20 @@ def _delivery_failed(at_ms: int, facts: Mapping[str, Any], route: Route | None) 
 
 
 def _redrive(at_ms: int, facts: Mapping[str, Any], route: Route | None) -> list[Entry]:
+    return _again(at_ms, facts, route, "redrive", f"Redriven by {facts['by']}")
+
+
+def _replay(at_ms: int, facts: Mapping[str, Any], route: Route | None) -> list[Entry]:
+    return _again(at_ms, facts, route, "replay", f"Replayed by {facts['replay']}")
+
+
+def _again(at_ms: int, facts: Mapping[str, Any], route: Route | None, kind: str, title: str) -> list[Entry]:
+    """Return the delivery that was the newest until then, and that there is to be another."""
     entries = []
     if route is not None and facts.get("delivered_at_ms") is not None:
         entries += _delivery(facts["delivered_at_ms"], facts, route)
     because = f"it had failed: {facts['error']}" if facts.get("error") else ""
-    entries.append(Entry(at_ms, "redrive", f"Redriven by {facts['by']}", because))
+    entries.append(Entry(at_ms, kind, title, because))
     return entries
 
 
@@ -161,6 +170,7 @@ _NOTES: Mapping[str, Callable[[int, Mapping[str, Any], Route | None], list[Entry
     "delivery": _delivery,
     "delivery-failed": _delivery_failed,
     "redrive": _redrive,
+    "replay": _replay,
 }
 
 # ── executions ───────────────────────────────────────────────────────────────────────────────────────────────────────

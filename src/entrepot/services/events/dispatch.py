@@ -1,0 +1,283 @@
+"""Deliveries on their way: a batch of what is due, each to its target.
+
+A target whose operation is a transaction of this ledger (StartExecution) is called in the very transaction that removes
+the delivery's row: both happen or neither. Other targets are leased, called outside, and then removed.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+from entrepot import clock, faults, ids
+from entrepot.database import Database, Transaction
+from entrepot.errors import AwsError, EntrepotError, InternalError
+from entrepot.operations import AsyncOperation, Call, Operations, Permission, Principal
+from entrepot.services.events import delivery, targets
+from entrepot.services.events.delivery import Queued
+from entrepot.services.events.errors import ResourceNotFoundError
+from entrepot.services.events.input import input_text
+from entrepot.services.events.outcomes import Outcomes
+from entrepot.services.events.rulebook import Rulebook
+from entrepot.services.events.rules import Rule, Target, require_bus
+
+PrincipalForRole: TypeAlias = Callable[[str, str], Principal]
+"""`principal_for_role(role_arn, session_name)`: who a rule is when it calls its target; raises AwsError."""
+
+BATCH_LIMIT = 32
+"""Deliveries of one transaction, so that other writers need not wait long."""
+
+IN_FLIGHT_LIMIT = 64
+"""Deliveries to targets outside of the ledger that run at the same time."""
+
+IN_FLIGHT_PER_TARGET_LIMIT = 16
+"""Of those, to one target: a slow target leaves room for the others."""
+
+LEASE_MS = 120_000
+"""After this time a delivery that was begun outside of the ledger is begun again: its process must have died."""
+
+BUSY_PAUSE_MS = 200
+"""When a target has as many deliveries in flight as it may have, the next waits this long."""
+
+STOP_TIMEOUT_S = 5.0
+"""How long `stop` waits for deliveries outside of the ledger."""
+
+POLL_S = 1.0
+"""How often the queue is looked at without a signal, for what other processes queued."""
+
+_SESSION_NAME = "entrepot-events"
+_log = logging.getLogger(__name__)
+
+
+class Forward(Protocol):
+    """Puts an event on another bus of this ledger, in this transaction; raises AwsError."""
+
+    def __call__(self, tx: Transaction, event: Mapping[str, Any], bus_name: str, *, attempt: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    """A delivery that happens outside of the ledger, by whoever holds this."""
+
+    queued: Queued
+    rule: Rule
+    target: Target
+
+
+class Dispatch:
+    """Delivers what is due."""
+
+    def __init__(
+        self,
+        database: Database,
+        operations: Operations,
+        rulebook: Rulebook,
+        outcomes: Outcomes,
+        *,
+        principal_for_role: PrincipalForRole,
+        service_principal: Principal,
+        forward: Forward,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._operations = operations
+        self._rulebook = rulebook
+        self._outcomes = outcomes
+        self._principal_for_role = principal_for_role
+        self._service_principal = service_principal
+        self._forward_event = forward
+        self._wake = wake
+        self.in_flight: dict[asyncio.Task[None], str] = {}
+
+    async def stop(self) -> None:
+        """Wait for deliveries under way, which their leases protect if they are cut off."""
+        if self.in_flight:
+            _, pending = await asyncio.wait(self.in_flight, timeout=STOP_TIMEOUT_S)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def deliver_due(self) -> float:
+        """Deliver one batch of what is due; return after how many seconds to look again."""
+        at_ms = clock.now_ms()
+        due_at_ms = await self._database.read(delivery.next_due_ms)
+        if due_at_ms is None or due_at_ms > at_ms:
+            return POLL_S if due_at_ms is None else min((due_at_ms - at_ms) / 1000, POLL_S)
+        busy = tuple(self.in_flight.values())
+        try:
+            leased = await self._database.write(lambda tx: self._deliver_batch(tx, at_ms, busy))
+        except EntrepotError:
+            raise
+        except Exception:  # noqa: BLE001 - the one that failed is found and recorded below
+            _log.exception("A batch of deliveries failed; each is tried alone.")
+            leased = await self._deliver_singly(at_ms, busy)
+        for lease in leased:
+            task = asyncio.create_task(self._deliver_outside(lease), name=f"events-{lease.queued.delivery_id}")
+            self.in_flight[task] = lease.target.arn
+            task.add_done_callback(self._finished)
+        return 0.0
+
+    def _finished(self, task: "asyncio.Task[None]") -> None:
+        del self.in_flight[task]
+        self._wake()
+
+    # ── inside a transaction ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _deliver_batch(self, tx: Transaction, at_ms: int, busy: tuple[str, ...]) -> list[_Lease]:
+        leased: list[_Lease] = []
+        for queued in delivery.due(tx, at_ms, BATCH_LIMIT):
+            leased += self._deliver(tx, queued, (*busy, *(lease.target.arn for lease in leased)))
+        return leased
+
+    async def _deliver_singly(self, at_ms: int, busy: tuple[str, ...]) -> list[_Lease]:
+        """Deliver a batch of which one item broke the transaction, so that only that one fails."""
+        leased: list[_Lease] = []
+        for queued in await self._database.read(lambda reader: delivery.due(reader, at_ms, BATCH_LIMIT)):
+            now_busy = (*busy, *(lease.target.arn for lease in leased))
+            try:
+                leased += await self._database.write(partial(self._deliver_alone, queued, now_busy))
+            except EntrepotError:
+                raise
+            except Exception as error:  # noqa: BLE001 - one delivery's top frame
+                _log.exception("Delivery %s (event %s) failed.", queued.delivery_id, queued.event_id)
+                await self._set_aside(queued, InternalError(f"{type(error).__name__}: {error}"))
+        return leased
+
+    async def _set_aside(self, queued: Queued, failure: AwsError) -> None:
+        """Record the failure of a delivery; where even that fails, at least let the others pass."""
+        try:
+            await self._database.write(partial(self._outcomes.failed, queued, failure))
+        except EntrepotError:
+            raise
+        except Exception:  # noqa: BLE001 - one delivery's top frame
+            _log.exception("The failure of delivery %s could not be recorded.", queued.delivery_id)
+            later_ms = clock.now_ms() + LEASE_MS
+            await self._database.write(
+                lambda tx: delivery.postpone(tx, queued.delivery_id, due_at_ms=later_ms, tries=queued.tries + 1)
+            )
+
+    def _deliver_alone(self, queued: Queued, busy: tuple[str, ...], tx: Transaction) -> list[_Lease]:
+        return self._deliver(tx, queued, busy) if delivery.get(tx, queued.delivery_id) == queued else []
+
+    def _deliver(self, tx: Transaction, queued: Queued, busy: tuple[str, ...]) -> list[_Lease]:
+        """Deliver inside this transaction; where that has to happen outside, lease the row and return the lease.
+
+        `busy` are the targets of deliveries under way.
+        """
+        known = self._rulebook.of(tx, queued.bus_name).target(queued.rule_name, queued.target_id)
+        if known is None:
+            self._outcomes.failed(queued, _gone(queued), tx)
+            return []
+        lease = _Lease(queued, *known)
+        if targets.is_bus(lease.target.arn):
+            self._forward(tx, lease)
+            return []
+        invocation = self._invocation(lease)
+        if isinstance(self._operations.find(invocation.service, invocation.operation), AsyncOperation):
+            return self._lease(tx, lease, busy)
+        faults.reach("events.before-delivery")
+        execution_arn = invocation.execution_arn
+        try:
+            call = self._call(lease)
+            response = self._operations.transact(tx, invocation.service, invocation.operation, invocation.request, call)
+            execution_arn = response.get("executionArn", execution_arn)
+        except AwsError as error:
+            if error.code != "ExecutionAlreadyExists":
+                self._outcomes.failed(queued, error, tx)
+                return []
+        self._outcomes.delivered(queued, lease.rule, lease.target, execution_arn, tx)
+        faults.reach("events.after-delivery")
+        return []
+
+    def _forward(self, tx: Transaction, lease: _Lease) -> None:
+        """Put an event on another bus, with its id and all, in this transaction."""
+        queued, target = lease.queued, lease.target
+        bus_name = target.arn.rpartition("event-bus/")[2]
+        try:
+            self._operations.require(Permission("events:PutEvents", target.arn), self._call(lease))
+            require_bus(tx, bus_name)
+            with tx.savepoint():
+                self._forward_event(tx, json.loads(queued.event_text), bus_name, attempt=queued.attempt)
+        except AwsError as error:
+            self._outcomes.failed(queued, error, tx)
+            return
+        self._outcomes.delivered(queued, lease.rule, target, None, tx)
+
+    def _lease(self, tx: Transaction, lease: _Lease, busy: tuple[str, ...]) -> list[_Lease]:
+        free = len(busy) < IN_FLIGHT_LIMIT and busy.count(lease.target.arn) < IN_FLIGHT_PER_TARGET_LIMIT
+        due_at_ms = clock.now_ms() + (LEASE_MS if free else BUSY_PAUSE_MS)
+        delivery.postpone(tx, lease.queued.delivery_id, due_at_ms=due_at_ms, tries=lease.queued.tries)
+        return [lease] if free else []
+
+    # ── outside of the ledger ────────────────────────────────────────────────────────────────────────────────────
+
+    async def _deliver_outside(self, lease: _Lease) -> None:
+        queued, target = lease.queued, lease.target
+        try:
+            faults.reach("events.before-delivery")
+            await self._invoke(lease)
+            faults.reach("events.after-delivery")
+        except AwsError as error:
+            failure = error
+        except EntrepotError as error:
+            failure = InternalError(str(error))
+        except Exception as error:  # noqa: BLE001 - the task's top frame
+            _log.exception("Delivery of event %s to %s failed.", queued.event_id, target.arn)
+            failure = InternalError(f"{type(error).__name__}: {error}")
+        else:
+            await self._record(queued, partial(self._outcomes.delivered, queued, lease.rule, target, None))
+            return
+        await self._record(queued, partial(self._outcomes.failed, queued, failure))
+
+    async def _invoke(self, lease: _Lease) -> None:
+        invocation, call = self._invocation(lease), self._call(lease)
+        if invocation.service == "logs":
+            await self._ensure_stream(invocation.request, call)
+        await self._operations.perform(invocation.service, invocation.operation, invocation.request, call)
+
+    async def _record(self, queued: Queued, work: Callable[[Transaction], None]) -> None:
+        try:
+            await self._database.write(work)
+        except EntrepotError as error:
+            _log.error(
+                "What became of event %s could not be recorded (%s); it is delivered again.", queued.event_id, error
+            )
+
+    async def _ensure_stream(self, request: Mapping[str, Any], call: Call) -> None:
+        try:
+            names = {name: request[name] for name in ("logGroupName", "logStreamName")}
+            await self._operations.perform("logs", "CreateLogStream", names, call)
+        except AwsError as error:
+            if error.code != "ResourceAlreadyExistsException":
+                raise
+
+    # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _input(self, lease: _Lease) -> str:
+        queued, rule = lease.queued, lease.rule
+        return input_text(
+            lease.target, queued.event_text, lambda: json.loads(queued.event_text), rule_name=rule.name,
+            rule_arn=rule.arn, queued_at_ms=queued.queued_at_ms,
+        )  # fmt: skip
+
+    def _invocation(self, lease: _Lease) -> targets.Invocation:
+        queued = lease.queued
+        return targets.invocation(
+            lease.target, event_id=queued.event_id, rule_arn=lease.rule.arn, attempt=queued.attempt,
+            input_text=self._input(lease), queued_at_ms=queued.queued_at_ms,
+        )  # fmt: skip
+
+    def _call(self, lease: _Lease) -> Call:
+        queued, role_arn = lease.queued, lease.target.role_arn
+        principal = self._principal_for_role(role_arn, _SESSION_NAME) if role_arn else self._service_principal
+        request_id = ids.derived_uuid(queued.event_id, str(queued.delivery_id), str(queued.tries))
+        return Call(principal, request_id, user_agent="events.amazonaws.com")
+
+
+def _gone(queued: Queued) -> AwsError:
+    return ResourceNotFoundError(
+        f"Rule {queued.rule_name} has no target {queued.target_id} any more; it was removed while the event waited."
+    )
