@@ -11,7 +11,7 @@ import pytest
 from entrepot import clock
 from entrepot.database import Transaction
 from entrepot.errors import StorageFullError
-from entrepot.services.stepfunctions import executions, executor
+from entrepot.services.stepfunctions import executions, executor, timers
 from entrepot.services.stepfunctions.executions import ConflictError
 from entrepot.services.stepfunctions.happenings import Continued, Happening, TaskSucceeded
 from tests.unit.stepfunctions_site import ACCOUNT, Functions, Site, site
@@ -129,3 +129,37 @@ async def test_timers_survive_a_restart(tmp_path: Path) -> None:
     assert execution["status"] == "SUCCEEDED"
     assert (events[2]["timestamp"] - events[1]["timestamp"]).total_seconds() >= 1
     assert json.loads(execution["output"]) == {} and execution["stopDate"] <= clock.now()
+
+
+async def test_an_execution_that_cannot_be_read_stands_in_nobodys_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its timer is due for ever, and its recovery fails; others' timers fire, and others are recovered."""
+    monkeypatch.setattr(timers, "TIMER_PAGE", 1)
+    monkeypatch.setattr(executor, "RECOVERY_PAGE", 1)
+    waits = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1, "End": True}}}
+    functions = Functions()
+    functions.handlers["f"] = lambda event: "done"
+    async with site(tmp_path, functions, start=False) as before:
+        await before.begin(await before.create("bad", waits))
+        waiting = await before.begin(await before.create("waits", waits))
+        calling = await before.begin(await before.create("calls", MACHINE))
+        damage = "UPDATE execution SET state = x'00', due_at_ms = 1 WHERE id = (SELECT min(id) FROM execution)"
+        await before.database.write(lambda tx: tx.execute(damage))
+    async with site(tmp_path, functions) as after:
+        assert (await after.ended(calling))["status"] == "SUCCEEDED"
+        assert (await after.ended(waiting))["status"] == "SUCCEEDED"
+    assert "could not be ended" in caplog.text
+
+
+async def test_a_clock_that_is_set_back_makes_nothing_wait_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1, "End": True}}}
+    async with site(tmp_path) as here:
+        machine, now_ms = await here.create("m", waits), clock.now_ms
+        with monkeypatch.context() as ahead:
+            ahead.setattr(clock, "now_ms", lambda: now_ms() + 3_600_000)
+            await here.begin(machine, name="ahead")
+        arn = await here.begin(machine, name="back")
+        assert (await here.ended(arn))["status"] == "SUCCEEDED"

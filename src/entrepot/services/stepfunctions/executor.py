@@ -6,7 +6,6 @@ it start after the commit, and their outcome is a transition of its own. All tha
 """
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections import deque
@@ -47,6 +46,7 @@ from .log import ExecutionLog
 from .machines import Machine
 from .state import ExecutionState
 from .tasks import Job, Tasks
+from .timers import Timers
 
 T = TypeVar("T")
 chance = secrets.SystemRandom().random
@@ -57,11 +57,8 @@ _log = logging.getLogger(__name__)
 RECOVERY_PAGE = 100
 """Running executions that are looked at together after a start."""
 
-TIMER_PAGE = 200
-"""Timers that fire together."""
-
-TIMER_POLL_S = 5.0
-"""The timers are read again after this time even if nobody hastened (another process may have set one)."""
+RECOVERY_PAUSE_S = 5.0
+"""When the running executions cannot be read, they are read again after this time."""
 
 CONFLICT_LIMIT = 5
 """Attempts at a transition that somebody else's write makes void; then the execution fails."""
@@ -106,8 +103,8 @@ class Executor:
         self._execution_log = ExecutionLog(write_log)
         self._tasks = Tasks(self._perform, self._recover_again)
         self._background: set[asyncio.Task[None]] = set()
-        self._hasten = asyncio.Event()
-        self._next_due_ms: int | None = None
+        self._timers = Timers(database, self._fire)
+        self._recovery_wanted = asyncio.Event()
         self._depth = 0
         self._turns: dict[int, _Turn] = {}
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
@@ -118,8 +115,8 @@ class Executor:
         """Begin to work; what was unfinished is taken up in the background."""
         self._running = True
         self._tasks.open()
-        self._spawn(self._recover(), "executions-recovery")
-        self._spawn(self._watch_timers(), "executions-timers")
+        self._spawn(self._recover_forever(), "executions-recovery")
+        self._spawn(self._timers.watch(), "executions-timers")
 
     async def stop(self, drain_s: float) -> None:
         """Stop working, after at most `drain_s` for tasks under way. What they do not finish is done after the next start."""
@@ -137,7 +134,9 @@ class Executor:
             self._last_id = executions.last_id(tx)
         self._last_id = executions.new_id(self._last_id)
         execution = executions.begin(self._account, machine, self._last_id, name, input_)
-        started = Started(at_ms=execution.started_at_ms, random=chance(), input_text=input_text)
+        # Ids only grow: when the clock was set back, the start that they tell lies ahead.
+        at_ms = min(execution.started_at_ms, clock.now_ms())
+        started = Started(at_ms=at_ms, random=chance(), input_text=input_text)
         self.advance(tx, execution, started)
         return execution
 
@@ -219,7 +218,8 @@ class Executor:
         jobs, more, due_at_ms = turn.jobs, turn.more, turn.due_at_ms
         machine = executions.parsed(execution.machine.definition)
         awaited = {task_id for task_id, _, _ in waiting_tasks(machine, turn.state)} if turn.may_cancel else None
-        ended = execution.status != "RUNNING" and execution.id in self._ends
+        # Whether somebody waits for the end is asked when it is durable: who comes later finds it in the ledger.
+        ended = execution.status != "RUNNING" and execution.machine.type == "EXPRESS"
         if not (logs or jobs or more or due_at_ms is not None or awaited is not None or ended):
             return
 
@@ -233,7 +233,7 @@ class Executor:
             if more and self._running:
                 self._spawn(self._resume(execution.id), "execution-continues")
             if due_at_ms is not None:
-                self._timer_set(due_at_ms)
+                self._timers.hasten(due_at_ms)
             for future in self._ends.pop(execution.id, ()) if ended else ():
                 if not future.done():
                     future.set_result(None)
@@ -338,6 +338,8 @@ class Executor:
                 tx.after_commit(lambda job=outcome: self._tasks.offer(job))  # type: ignore[misc]
             else:
                 self.advance(tx, execution, outcome)
+                if execution.status != "RUNNING":
+                    return
 
     async def _commit(self, execution_id: int, work: Callable[[Transaction], None]) -> None:
         """Write a transition; wait while the disk refuses; end the execution if the transition is impossible."""
@@ -370,47 +372,34 @@ class Executor:
 
         try:
             await self._database.write(work)
-        except StorageError as error:
-            _log.error("execution %s could not be ended, the next start tries again: %s", execution_id, error)
+        except Exception:  # noqa: BLE001 - nothing is left to try, and the others must go on
+            _log.exception("execution %s could not be ended, the next start tries again", execution_id)
 
     # ── after a start ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _recover_again(self) -> None:
-        self._spawn(self._recover(), "executions-recovery")
+        self._recovery_wanted.set()
+
+    async def _recover_forever(self) -> None:
+        """Take up every running execution, and again whenever there is room for tasks that found none."""
+        while True:
+            self._recovery_wanted.clear()
+            try:
+                await self._recover()
+            except Exception:  # noqa: BLE001 - the task's top frame: whatever it was, executions must be taken up
+                _log.exception(
+                    "the running executions could not be read; they are read again in %s s", RECOVERY_PAUSE_S
+                )
+                await asyncio.sleep(RECOVERY_PAUSE_S)
+                continue
+            await self._recovery_wanted.wait()
 
     async def _recover(self) -> None:
         """Take up every running execution, a page at a time."""
         after = (-1, -1)
-        while self._running:
-            page = await self._database.read(partial(executions.running, after=after, limit=RECOVERY_PAGE))
-            if not page:
-                return
+        while page := await self._database.read(partial(executions.running, after=after, limit=RECOVERY_PAGE)):
             await asyncio.gather(*(self._resume(execution_id) for _, execution_id in page))
             after = page[-1]
-
-    # ── timers ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _timer_set(self, due_at_ms: int) -> None:
-        if self._next_due_ms is None or due_at_ms < self._next_due_ms:
-            self._hasten.set()
-
-    async def _watch_timers(self) -> None:
-        fired: list[int] = []
-        while self._running:
-            self._hasten.clear()
-            page = await self._database.read(lambda reader: executions.due(reader, TIMER_PAGE))
-            now_ms = clock.now_ms()
-            due = [execution_id for execution_id, due_at_ms in page if due_at_ms <= now_ms]
-            if due and due != fired:
-                fired = due
-                await asyncio.gather(*(self._fire(execution_id) for execution_id in due))
-                continue
-            fired = []
-            self._next_due_ms = page[0][1] if page else None
-            # What was due and is due still could not be written: try again, but not at once.
-            delay_s = 1.0 if due else min(TIMER_POLL_S, (page[0][1] - now_ms) / 1_000) if page else TIMER_POLL_S
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hasten.wait(), delay_s)
 
     async def _fire(self, execution_id: int) -> None:
         faults.reach("stepfunctions.before-timer")
