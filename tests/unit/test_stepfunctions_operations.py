@@ -67,7 +67,7 @@ async def test_creating_the_same_machine_again_answers_the_same(here: Site) -> N
         ({"definition": json.dumps(task("arn:aws:states:::aws-sdk:s3:noSuchThing"))}, "InvalidDefinition"),
         ({"definition": json.dumps(task("arn:aws:states:::aws-sdk:nosuchservice:get"))}, "InvalidDefinition"),
         ({"type": "FAST"}, "StateMachineTypeNotSupported"),
-        ({"publish": True}, "ValidationException"),
+        ({"versionDescription": "x"}, "ValidationException"),
         ({"loggingConfiguration": {"level": "LOUD"}}, "InvalidLoggingConfiguration"),
         ({"tags": [{"key": str(n), "value": ""} for n in range(51)]}, "TooManyTags"),
     ],
@@ -81,9 +81,9 @@ async def test_a_machine_that_is_refused_leaves_nothing(here: Site, change: dict
 async def test_an_update_is_for_executions_that_start_later(here: Site) -> None:
     arn = await here.create("m", WAIT)
     running = await here.begin(arn)
-    before = (await here.call("DescribeStateMachine", stateMachineArn=arn))["revisionId"]
+    assert "revisionId" not in await here.call("DescribeStateMachine", stateMachineArn=arn)
     updated = await here.call("UpdateStateMachine", stateMachineArn=arn, definition=json.dumps(PASS))
-    assert updated["revisionId"] != before
+    assert updated["revisionId"] == (await here.call("DescribeStateMachine", stateMachineArn=arn))["revisionId"]
     assert (await here.ended(await here.begin(arn)))["status"] == "SUCCEEDED"
     assert (await here.call("DescribeExecution", executionArn=running))["status"] == "RUNNING"
     old = await here.call("DescribeStateMachineForExecution", executionArn=running)

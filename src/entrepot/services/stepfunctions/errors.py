@@ -29,6 +29,20 @@ class StateMachineDeleting(AwsError):
     status: ClassVar[int] = 400
 
 
+class ConflictException(AwsError):
+    """The resource was changed meanwhile, is in use, or exists with other values."""
+
+    code = "ConflictException"
+    status: ClassVar[int] = 400
+
+
+class ServiceQuotaExceededException(AwsError):
+    """There are too many versions or aliases of a state machine."""
+
+    code = "ServiceQuotaExceededException"
+    status: ClassVar[int] = 402
+
+
 class StateMachineLimitExceeded(AwsError):
     """There are too many state machines."""
 
@@ -75,6 +89,13 @@ class InvalidDefinitionError(AwsError):
     """The definition is not a valid state machine."""
 
     code = "InvalidDefinition"
+    status: ClassVar[int] = 400
+
+
+class InvalidEncryptionConfiguration(AwsError):
+    """The encryption configuration names a key that cannot be used."""
+
+    code = "InvalidEncryptionConfiguration"
     status: ClassVar[int] = 400
 
 

@@ -24,6 +24,7 @@ from .errors import (
     StateMachineLimitExceeded,
     StateMachineTypeNotSupported,
     TooManyTags,
+    ValidationException,
 )
 from .language import InvalidDefinition, StateMachine, parse
 
@@ -67,7 +68,7 @@ class Machine:
 
     @property
     def revision(self) -> str:
-        """AWS's revisionId: changes with every update, absent before the first."""
+        """AWS's revisionId: changes with every update; before the first one it is told as absent, or INITIAL."""
         return f"{self.revision_id:08x}-0000-4000-8000-{self.id:012x}"
 
     @property
@@ -82,8 +83,11 @@ def check_name(name: str) -> None:
         raise InvalidName(f"Invalid Name: '{name}'")
 
 
-def name_in_arn(arn: str) -> str:
-    """Return the name in a state machine's ARN. Raises InvalidArn."""
+def split_arn(arn: str) -> tuple[str, str]:
+    """Return (name, qualifier) of a state machine's ARN; the qualifier is a version's number, an alias, or empty.
+
+    Raises InvalidArn, and ValidationException for what names a distributed Map inside a state machine.
+    """
     try:
         parsed = arns.parse(arn)
     except ValueError:
@@ -91,9 +95,12 @@ def name_in_arn(arn: str) -> str:
     kind, _, name = parsed.resource.partition(":")
     if parsed.service != "states" or kind != "stateMachine" or not name:
         raise InvalidArn(f"Invalid Arn: 'Resource type not valid in this context: {kind}'")
-    if ":" in name:
-        raise InvalidArn(f"Invalid Arn: '{arn}': versions and aliases of state machines are not supported here")
-    return name
+    name, _, qualifier = name.partition(":")
+    if "/" in name:
+        raise ValidationException(f"Invalid Arn: '{arn}': an ARN with the label of a Map is not valid here.")
+    if ":" in qualifier:
+        raise InvalidArn(f"Invalid Arn: '{arn}'")
+    return name, qualifier
 
 
 def check_role(role_arn: str) -> None:
@@ -154,12 +161,23 @@ def find(reader: Reader, account: Account, name: str) -> Machine | None:
 
 
 def get(reader: Reader, account: Account, arn: str) -> Machine:
-    """Return the state machine of this ARN. Raises InvalidArn, StateMachineDoesNotExist."""
-    name = name_in_arn(arn)
+    """Return the state machine of this ARN.
+
+    Raises InvalidArn, StateMachineDoesNotExist; ValidationException for the ARN of a version or alias.
+    """
+    name, qualifier = split_arn(arn)
+    if qualifier:
+        raise ValidationException(f"Invalid Arn: '{arn}': the ARN of a version or an alias is not valid here.")
     machine = find(reader, account, name) if account.arn("states", f"stateMachine:{name}") == arn else None
     if machine is None:
         raise StateMachineDoesNotExist(f"State Machine Does Not Exist: '{arn}'")
     return machine
+
+
+def has_first_revision(reader: Reader, machine: Machine) -> bool:
+    """Whether the state machine's revision is the one that it was created with; AWS gives that no id."""
+    row = reader.one("SELECT MIN(id) FROM state_machine_revision WHERE state_machine_id = ?", (machine.id,))
+    return row is not None and row[0] == machine.revision_id
 
 
 def of_revision(reader: Reader, account: Account, revision_id: int) -> Machine:

@@ -13,7 +13,7 @@ from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import WriteLog
 from entrepot.operations import Operations
 
-from . import executions, machines, tokens
+from . import executions, machines, tokens, versions
 from .errors import (
     ExecutionAlreadyExists,
     ExecutionNotRedrivable,
@@ -156,10 +156,12 @@ class StepFunctions:
     ) -> Execution:
         """Start an execution, or return the one that runs under this name with the same input.
 
+        The ARN may be that of a version or an alias.
         Its first states run in this very transaction. Raises StateMachineDoesNotExist, InvalidArn, InvalidName,
         InvalidExecutionInput, ExecutionAlreadyExists.
         """
-        machine = machines.get(tx, self.account, state_machine_arn)
+        resolved = versions.resolve(tx, self.account, state_machine_arn, chance())
+        machine = resolved.machine
         if name is None:
             name = ids.random_uuid()
         else:
@@ -181,7 +183,9 @@ class StepFunctions:
                 if existing.status == "RUNNING" and state is not None and dumps(state.input) == dumps(value):
                     return existing
                 raise ExecutionAlreadyExists(f"Execution Already Exists: '{arn}'")
-        return self._executor.begin(tx, machine, name, input_text, value)
+        execution = self._executor.begin(tx, machine, name, input_text, value)
+        versions.note_execution(tx, execution.id, resolved)
+        return execution
 
     def stop_execution(self, tx: Transaction, arn: str, error: str | None, cause: str | None) -> int:
         """End an execution as ABORTED; return when it stopped (ms). One that has ended stays as it is.
@@ -219,7 +223,7 @@ class StepFunctions:
         """
 
         def work(tx: Transaction) -> Execution:
-            machine = machines.get(tx, self.account, state_machine_arn)
+            machine = versions.resolve(tx, self.account, state_machine_arn, 0.0).machine
             if machine.type != "EXPRESS":
                 raise StateMachineTypeNotSupported(
                     "This operation is not supported by this type of state machine: it is for EXPRESS."

@@ -6,11 +6,11 @@ Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_Start
 from entrepot import clock
 from entrepot.database import Reader, Transaction
 from entrepot.operations import AsyncOperation, Call, Operation, ReadOperation, Request, Response, WriteOperation
-from entrepot.services.stepfunctions import executions, history
+from entrepot.services.stepfunctions import executions, history, machines, versions
 from entrepot.services.stepfunctions.errors import ValidationException
 from entrepot.services.stepfunctions.executions import Execution, Summary
 from entrepot.services.stepfunctions.machines import Machine
-from entrepot.services.stepfunctions.operations.requests import limit_of, machine_of, next_page, on, text, token
+from entrepot.services.stepfunctions.operations.requests import limit_of, next_page, on, on_machine, text, token
 from entrepot.services.stepfunctions.service import StepFunctions, not_redrivable_because
 
 _LAST = 1 << 62
@@ -19,14 +19,14 @@ _LAST = 1 << 62
 def operations(service: StepFunctions) -> list[Operation]:
     """Return the operations on executions."""
     edge = _Executions(service)
-    machine, execution = "stateMachineArn", "executionArn"
+    execution = "executionArn"
     return [
-        WriteOperation("StartExecution", on("StartExecution", machine), edge.start_execution),
-        AsyncOperation("StartSyncExecution", on("StartSyncExecution", machine), edge.start_sync_execution),
+        WriteOperation("StartExecution", on_machine("StartExecution"), edge.start_execution),
+        AsyncOperation("StartSyncExecution", on_machine("StartSyncExecution"), edge.start_sync_execution),
         WriteOperation("StopExecution", on("StopExecution", execution), edge.stop_execution),
         WriteOperation("RedriveExecution", on("RedriveExecution", execution), edge.redrive_execution),
         ReadOperation("DescribeExecution", on("DescribeExecution", execution), edge.describe_execution),
-        ReadOperation("ListExecutions", on("ListExecutions", machine), edge.list_executions),
+        ReadOperation("ListExecutions", on_machine("ListExecutions"), edge.list_executions),
         ReadOperation("GetExecutionHistory", on("GetExecutionHistory", execution), edge.get_execution_history),
     ]
 
@@ -79,6 +79,7 @@ class _Executions:
         if execution.status != "RUNNING":
             shown["stopDate"] = clock.from_ms(execution.stopped_at_ms or 0)
             shown |= {member: last[member] for member in ("error", "cause") if member in last}
+        shown |= _named_by(execution.machine.arn, versions.of_executions(reader, [execution.id]).get(execution.id))
         if execution.redriven_at_ms is not None:
             shown["redriveDate"] = clock.from_ms(execution.redriven_at_ms)
         reason = not_redrivable_because(execution)
@@ -92,11 +93,18 @@ class _Executions:
             raise ValidationException("mapRunArn is not supported: there are no distributed maps here yet.")
         if request.get("redriveFilter"):
             raise ValidationException("redriveFilter is not supported: it is for map runs.")
-        machine = machine_of(reader, self._account, request)
         limit, before = limit_of(request), token(request, int, _LAST)
-        found = executions.page(reader, self._account, machine, request.get("statusFilter"), before, limit + 1)
+        arn, status = text(request, "stateMachineArn"), request.get("statusFilter")
+        if machines.split_arn(arn)[1]:
+            machine, found = versions.executions_page(reader, self._account, arn, status, before, limit + 1)
+        else:
+            machine = machines.get(reader, self._account, arn)
+            found = executions.page(reader, self._account, machine, status, before, limit + 1)
+        names = versions.of_executions(reader, [summary.id for summary in found[:limit]])
         return {
-            "executions": [_listed(summary, machine) for summary in found[:limit]],
+            "executions": [
+                _listed(summary, machine) | _named_by(machine.arn, names.get(summary.id)) for summary in found[:limit]
+            ],
             **next_page(found, limit, lambda summary: summary.id),
         }
 
@@ -153,4 +161,15 @@ def _listed(summary: Summary, machine: Machine) -> Response:
         shown["stopDate"] = clock.from_ms(summary.stopped_at_ms)
     if summary.redriven_at_ms is not None:
         shown["redriveDate"] = clock.from_ms(summary.redriven_at_ms)
+    return shown
+
+
+def _named_by(machine_arn: str, named: tuple[int, str | None] | None) -> Response:
+    """Return the version and alias by which an execution was started."""
+    if named is None:
+        return {}
+    version, alias = named
+    shown: Response = {"stateMachineVersionArn": f"{machine_arn}:{version}"}
+    if alias is not None:
+        shown["stateMachineAliasArn"] = f"{machine_arn}:{alias}"
     return shown

@@ -27,6 +27,21 @@ def on(action: str, member: str) -> Permissions:
     return lambda request: [Permission(f"states:{action}", str(request.get(member) or "*"))]
 
 
+def on_machine(action: str, member: str = "stateMachineArn") -> Permissions:
+    """Return the permission for an action on a state machine.
+
+    The ARN of a version or alias counts as the state machine's, the rest is the condition key for qualifiers.
+    """
+
+    def permissions(request: Request) -> list[Permission]:
+        arn = str(request.get(member) or "*")
+        unqualified = ":".join(arn.split(":")[:7])
+        context = {} if unqualified == arn else {"states:StateMachineQualifier": arn[len(unqualified) + 1 :]}
+        return [Permission(f"states:{action}", unqualified, context)]
+
+    return permissions
+
+
 def on_every(action: str) -> Permissions:
     """Return the permission for an action that has no resource."""
     return lambda _: [Permission(f"states:{action}", "*")]

@@ -8,8 +8,9 @@ from dataclasses import replace
 from entrepot import clock
 from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
-from entrepot.services.stepfunctions import machines
+from entrepot.services.stepfunctions import machines, versions
 from entrepot.services.stepfunctions.errors import (
+    InvalidEncryptionConfiguration,
     InvalidLoggingConfiguration,
     MissingRequiredParameter,
     StateMachineDoesNotExist,
@@ -24,6 +25,7 @@ from entrepot.services.stepfunctions.operations.requests import (
     next_page,
     on,
     on_every,
+    on_machine,
     text,
     token,
 )
@@ -41,7 +43,7 @@ def operations(service: StepFunctions) -> list[Operation]:
         WriteOperation("CreateStateMachine", edge.on_new_machine, edge.create_state_machine),
         WriteOperation("UpdateStateMachine", edge.on_update, edge.update_state_machine),
         WriteOperation("DeleteStateMachine", on("DeleteStateMachine", by_arn), edge.delete_state_machine),
-        ReadOperation("DescribeStateMachine", on("DescribeStateMachine", by_arn), edge.describe_state_machine),
+        ReadOperation("DescribeStateMachine", on_machine("DescribeStateMachine"), edge.describe_state_machine),
         ReadOperation(
             "DescribeStateMachineForExecution",
             on("DescribeStateMachineForExecution", "executionArn"),
@@ -70,7 +72,7 @@ class _Machines:
         return [Permission("states:UpdateStateMachine", arn), *_pass_role(request)]
 
     def create_state_machine(self, tx: Transaction, request: Request, call: Call) -> Response:
-        _refuse_versions(request)
+        _check_settings(request)
         machine = self._service.create_state_machine(
             tx,
             name=text(request, "name"),
@@ -81,12 +83,13 @@ class _Machines:
             tracing=_tracing(request) or "{}",
             tags={tag["key"]: tag.get("value", "") for tag in request.get("tags") or ()},
         )
-        return {"stateMachineArn": machine.arn, "creationDate": clock.from_ms(machine.created_at_ms)}
+        shown: Response = {"stateMachineArn": machine.arn, "creationDate": clock.from_ms(machine.created_at_ms)}
+        return shown | self._published(tx, machine, request)
 
     def update_state_machine(self, tx: Transaction, request: Request, call: Call) -> Response:
-        _refuse_versions(request)
+        _check_settings(request)
         members = ("definition", "roleArn", "loggingConfiguration", "tracingConfiguration")
-        if all(request.get(member) is None for member in members):
+        if all(request.get(member) is None for member in members) and not request.get("publish"):
             raise MissingRequiredParameter("Either the definition, the role ARN, or the configuration must be given.")
         machine = machine_of(tx, self._account, request)
         updated = self._service.update_state_machine(
@@ -97,27 +100,45 @@ class _Machines:
             logging=_logging(request),
             tracing=_tracing(request),
         )
-        return {"updateDate": clock.from_ms(updated.updated_at_ms), "revisionId": updated.revision}
+        shown: Response = {"updateDate": clock.from_ms(updated.updated_at_ms)}
+        if not machines.has_first_revision(tx, updated):
+            shown["revisionId"] = updated.revision
+        return shown | self._published(tx, updated, request)
+
+    def _published(self, tx: Transaction, machine: Machine, request: Request) -> Response:
+        if not request.get("publish"):
+            return {}
+        version = versions.publish(tx, self._account, machine, request.get("versionDescription") or "")
+        return {"stateMachineVersionArn": version.arn}
 
     def delete_state_machine(self, tx: Transaction, request: Request, call: Call) -> Response:
         try:
-            machines.delete(tx, machine_of(tx, self._account, request))
+            machine = machine_of(tx, self._account, request)
+            machines.delete(tx, machine)
+            versions.delete_all(tx, machine)
         except StateMachineDoesNotExist:
             return {}
         return {}
 
     def describe_state_machine(self, reader: Reader, request: Request, call: Call) -> Response:
-        machine = machine_of(reader, self._account, request)
-        return {
-            **_described(machine),
+        arn = text(request, "stateMachineArn")
+        version = versions.get(reader, self._account, arn) if machines.split_arn(arn)[1] else None
+        machine = versions.resolve(reader, self._account, arn, 0.0).machine
+        shown = {
+            **_described(reader, machine, request),
             "status": "ACTIVE",
             "type": machine.type,
             "creationDate": clock.from_ms(machine.created_at_ms),
         }
+        if version is not None:
+            shown |= {"stateMachineArn": version.arn, "creationDate": clock.from_ms(version.created_at_ms)}
+            if version.description:
+                shown["description"] = version.description
+        return shown
 
     def describe_state_machine_for_execution(self, reader: Reader, request: Request, call: Call) -> Response:
         machine = self._service.execution(reader, text(request, "executionArn")).machine
-        return {**_described(machine), "updateDate": clock.from_ms(machine.updated_at_ms)}
+        return {**_described(reader, machine, request), "updateDate": clock.from_ms(machine.updated_at_ms)}
 
     def list_state_machines(self, reader: Reader, request: Request, call: Call) -> Response:
         limit = limit_of(request)
@@ -155,12 +176,13 @@ def _pass_role(request: Request) -> list[Permission]:
     return [Permission("iam:PassRole", role_arn, {"iam:PassedToService": "states.amazonaws.com"})] if role_arn else []
 
 
-def _refuse_versions(request: Request) -> None:
-    for member in ("publish", "versionDescription"):
-        if request.get(member):
-            raise ValidationException(f"{member} is not supported: there are no versions of state machines here yet.")
+def _check_settings(request: Request) -> None:
+    if request.get("versionDescription") and not request.get("publish"):
+        raise ValidationException("Version description can only be set when publish is true")
     if (request.get("encryptionConfiguration") or {}).get("type", "AWS_OWNED_KEY") != "AWS_OWNED_KEY":
-        raise ValidationException("encryptionConfiguration with a customer managed key is not supported here.")
+        raise InvalidEncryptionConfiguration(
+            "Invalid Encryption Configuration: customer managed keys are not supported here: there is no KMS."
+        )
 
 
 def _logging(request: Request) -> Logging | None:
@@ -179,15 +201,14 @@ def _logging(request: Request) -> Logging | None:
 
 
 def _tracing(request: Request) -> str | None:
+    """Return the tracing configuration as it is kept; nothing is traced, since there is no X-Ray here."""
     given = request.get("tracingConfiguration")
     if given is None:
         return None
-    if given.get("enabled"):
-        raise ValidationException("tracingConfiguration is not supported: there is no X-Ray here.")
-    return "{}"
+    return '{"enabled":true}' if given.get("enabled") else "{}"
 
 
-def _described(machine: Machine) -> Response:
+def _described(reader: Reader, machine: Machine, request: Request) -> Response:
     logging: Response = {
         "level": machine.logging.level,
         "includeExecutionData": machine.logging.include_execution_data,
@@ -196,12 +217,17 @@ def _described(machine: Machine) -> Response:
         account = machine.arn.split(":stateMachine:")[0].replace(":states:", ":logs:")
         arn = f"{account}:log-group:{machine.log_group_name}:*"
         logging["destinations"] = [{"cloudWatchLogsLogGroup": {"logGroupArn": arn}}]
-    return {
+    shown: Response = {
         "stateMachineArn": machine.arn,
         "name": machine.name,
-        "definition": machine.definition,
         "roleArn": machine.role_arn,
+        "definition": machine.definition,
         "loggingConfiguration": logging,
-        "tracingConfiguration": {"enabled": False},
-        "revisionId": machine.revision,
+        "tracingConfiguration": {"enabled": machine.tracing != "{}"},
+        "encryptionConfiguration": {"type": "AWS_OWNED_KEY"},
     }
+    if request.get("includedData") == "METADATA_ONLY":
+        shown["definition"] = "{}"
+    if not machines.has_first_revision(reader, machine):
+        shown["revisionId"] = machine.revision
+    return shown
