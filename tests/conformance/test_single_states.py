@@ -78,8 +78,6 @@ def _same(actual: Any, expected: Any) -> bool:
 async def test_answer(here: Site, case: dict[str, Any]) -> None:
     if case["name"] in EXCEPTIONS:
         pytest.skip(EXCEPTIONS[case["name"]])
-    if "ToleratedFailure" in json.dumps(case["request"]) and "result" in case["request"].get("mock", {}):
-        pytest.skip("the tolerance of a Map is not read yet")
     expect = case["expect"]
     if "api_error" in expect:
         with pytest.raises(AwsError) as caught:

@@ -404,7 +404,12 @@ def alone_context(alone: ExecutionState, state: State) -> dict[str, Json]:
 
 
 def _tolerance(state: Map, scope: Scope) -> tuple[int | None, float | None]:
-    return None, None
+    """Return how many iterations may fail, and how many of a hundred; None where the definition does not say."""
+    count, percentage = state.tolerated_count, state.tolerated_percentage
+    return (
+        None if count is None else count.not_negative(scope),
+        None if percentage is None else percentage.percentage(scope),
+    )
 
 
 def _read_items(content: str) -> list[Json]:
