@@ -3,7 +3,6 @@
 Source: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_Operations.html
 """
 
-import base64
 import re
 from collections.abc import Iterable
 
@@ -12,6 +11,8 @@ from entrepot.loglines import LogLine
 from entrepot.operations import AsyncOperation, Call, Operation, Permission, Permissions, Request, Response
 from entrepot.services.logs.errors import InvalidParameterError
 from entrepot.services.logs.filter_pattern import compile_pattern
+from entrepot.services.logs.insights import operations as insights
+from entrepot.services.logs.names import group_name, opened, sealed
 from entrepot.services.logs.service import PAGE_LIMIT_EVENTS, LogEvent, LogGroup, Logs, LogStream, Position
 
 BATCH_LIMIT_EVENTS = 10_000
@@ -42,7 +43,6 @@ RETENTION_DAYS = frozenset(
 
 FOREVER_MS = 1 << 60
 
-_GROUP_NAME = re.compile(r"[.\-_/#A-Za-z0-9]{1,512}")
 _STREAM_NAME = re.compile(r"[^:*]{1,512}")
 
 
@@ -61,6 +61,7 @@ def operations(logs: Logs) -> list[Operation]:
         AsyncOperation("PutLogEvents", edge.on_stream("PutLogEvents"), edge.put_log_events),
         AsyncOperation("GetLogEvents", edge.on_stream("GetLogEvents"), edge.get_log_events),
         AsyncOperation("FilterLogEvents", edge.on_group("FilterLogEvents"), edge.filter_log_events),
+        *insights.operations(logs),
     ]
 
 
@@ -115,12 +116,12 @@ class _Edge:
         groups = await self._logs.groups(
             prefix=request.get("logGroupNamePrefix", ""),
             contains=request.get("logGroupNamePattern", ""),
-            after=_opened(request["nextToken"]) if request.get("nextToken") else "",
+            after=opened(request["nextToken"]) if request.get("nextToken") else "",
             limit=limit + 1,
         )
         response: Response = {"logGroups": [self._describe_group(group) for group in groups[:limit]]}
         if len(groups) > limit:
-            response["nextToken"] = _sealed(groups[limit - 1].name)
+            response["nextToken"] = sealed(groups[limit - 1].name)
         return response
 
     def _describe_group(self, group: LogGroup) -> dict[str, object]:
@@ -168,7 +169,7 @@ class _Edge:
         if by_time and prefix:
             raise InvalidParameterError("Cannot order by LastEventTime with a logStreamNamePrefix.")
         limit = _limit(request, DESCRIBE_LIMIT, DESCRIBE_LIMIT)
-        offset = _number(_opened(request["nextToken"])) if request.get("nextToken") else 0
+        offset = _number(opened(request["nextToken"])) if request.get("nextToken") else 0
         streams = await self._logs.streams(
             self._group(request),
             prefix=prefix,
@@ -180,7 +181,7 @@ class _Edge:
         group = self._group(request)
         response: Response = {"logStreams": [self._describe_stream(group, stream) for stream in streams[:limit]]}
         if len(streams) > limit:
-            response["nextToken"] = _sealed(str(offset + limit))
+            response["nextToken"] = sealed(str(offset + limit))
         return response
 
     def _describe_stream(self, group: str, stream: LogStream) -> dict[str, object]:
@@ -268,20 +269,13 @@ class _Edge:
         )
         response: Response = {"events": [_filtered(event) for event in events], "searchedLogStreams": []}
         if position is not None:
-            response["nextToken"] = _sealed(f"{position.timestamp_ms}/{position.stream_id}/{position.seq}")
+            response["nextToken"] = sealed(f"{position.timestamp_ms}/{position.stream_id}/{position.seq}")
         return response
 
     def _group(self, request: Request) -> str:
         """Return the group's name, given as name or ARN."""
-        name = str(request.get("logGroupName") or request.get("logGroupIdentifier") or "")
-        if name.startswith(self._arn_prefix):
-            name = name[len(self._arn_prefix) :].removesuffix(":*")
-        if not _GROUP_NAME.fullmatch(name):
-            raise InvalidParameterError(
-                f"1 validation error detected: Value '{name[:600]}' at 'logGroupName' failed to satisfy constraint: "
-                "Member must satisfy regular expression pattern: [\\.\\-_/#A-Za-z0-9]+"
-            )
-        return name
+        given = str(request.get("logGroupName") or request.get("logGroupIdentifier") or "")
+        return group_name(given, self._arn_prefix)
 
 
 def _stream(request: Request) -> str:
@@ -343,17 +337,6 @@ def _place(token: str) -> tuple[bool, tuple[int, int]]:
     return token[0] == "f", (min(int(token[2:22]), FOREVER_MS), min(int(token[22:]), FOREVER_MS))
 
 
-def _sealed(text: str) -> str:
-    return base64.urlsafe_b64encode(text.encode()).decode()
-
-
-def _opened(token: str) -> str:
-    try:
-        return base64.b64decode(token.encode(), altchars=b"-_", validate=True).decode()
-    except ValueError:
-        raise InvalidParameterError("The specified nextToken is invalid.") from None
-
-
 def _number(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", text, re.ASCII):
         raise InvalidParameterError("The specified nextToken is invalid.")
@@ -361,7 +344,7 @@ def _number(text: str) -> int:
 
 
 def _filter_place(token: str) -> Position:
-    parts = _opened(token).split("/")
+    parts = opened(token).split("/")
     if len(parts) != 3:
         raise InvalidParameterError("The specified nextToken is invalid.")
     return Position(*(_number(part) for part in parts))

@@ -19,5 +19,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ingested_after_ms INTEGER NOT NULL, message TEXT NOT NULL, "
         "PRIMARY KEY (stream_id, timestamp_ms, seq)) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE query_definition ("
+        "query_definition_id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, query_string TEXT NOT NULL, "
+        "log_groups TEXT NOT NULL, changed_at_ms INTEGER NOT NULL) WITHOUT ROWID",
+    ),
 )
 """Each entry is one version of the store, applied once and in order; SQLite's `user_version` counts them."""

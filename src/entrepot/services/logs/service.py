@@ -16,6 +16,8 @@ from entrepot.arns import Account
 from entrepot.errors import StorageError
 from entrepot.loglines import LogLine
 from entrepot.services.logs.errors import LogsUnavailableError, ResourceAlreadyExistsError, ResourceNotFoundError
+from entrepot.services.logs.insights.definitions import QueryDefinition
+from entrepot.services.logs.insights.queries import Queries
 from entrepot.services.logs.store import LogStatistics, Session, Store
 
 __all__ = ["FoundLine", "LogGroup", "LogStatistics", "LogStream", "Logs"]
@@ -99,11 +101,13 @@ class Logs:
         path.mkdir(parents=True, exist_ok=True)
         self._path = path / "logs.db"
         self._store: Store | None = None
+        self._queries: Queries | None = None
         self._retention: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the store; from now on lines are written."""
         self._store = Store(self._path)
+        self._queries = Queries(self._store.open_reader, self._store.flush)
         self._retention = asyncio.create_task(self._keep_retention(), name="logs-retention")
 
     async def stop(self) -> None:
@@ -112,6 +116,8 @@ class Logs:
             self._retention.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._retention
+        if self._queries is not None:
+            await self._queries.close()
         if self._store is not None:
             await self._store.close()
 
@@ -319,6 +325,84 @@ class Logs:
             return found[:limit]
 
         return await self._opened.read(read)
+
+    # ── Insights ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def queries(self) -> Queries:
+        """The queries of Logs Insights."""
+        if self._queries is None:
+            raise StorageError("The log store is not open.")
+        return self._queries
+
+    async def group_ids(self, names: Sequence[str]) -> dict[int, str]:
+        """Return the names of groups by their ids; ResourceNotFoundError for one that does not exist."""
+        return await self._opened.read(lambda session: {_group_id(session, name): name for name in names})
+
+    async def event_at(self, stream_id: int, timestamp_ms: int, seq: int) -> tuple[str, LogEvent] | None:
+        """Return an event and its group's name."""
+
+        def read(session: Session) -> tuple[str, LogEvent] | None:
+            row = session.one(
+                "SELECT g.name, s.name, e.timestamp_ms, e.seq, e.ingested_after_ms, e.message FROM log_event e "
+                "JOIN log_stream s USING (stream_id) JOIN log_group g USING (group_id) "
+                "WHERE e.stream_id = ? AND e.timestamp_ms = ? AND e.seq = ?",
+                (stream_id, timestamp_ms, seq),
+            )
+            return None if row is None else (row[0], _event(stream_id, row[1], row[2:]))
+
+        return await self._opened.read(read)
+
+    async def newest_messages(self, group: str, until_ms: int, limit: int) -> list[str]:
+        """Return the newest texts of a group up to a time; ResourceNotFoundError."""
+
+        def read(session: Session) -> list[str]:
+            rows = session.all(
+                "SELECT e.message FROM log_stream s JOIN log_event e ON e.stream_id = s.stream_id "
+                "AND e.timestamp_ms <= ?1 WHERE s.stream_id IN (SELECT stream_id FROM log_stream WHERE group_id = ?2 "
+                "ORDER BY last_event_at_ms DESC LIMIT 20) ORDER BY e.timestamp_ms DESC LIMIT ?3",
+                (until_ms, _group_id(session, group), limit),
+            )
+            return [row[0] for row in rows]
+
+        return await self._opened.read(read)
+
+    async def save_query_definition(self, definition: QueryDefinition) -> None:
+        """Write a saved query, new or changed."""
+        await self._opened.run(
+            lambda session: session.execute(
+                "INSERT INTO query_definition VALUES (?, ?, ?, ?, ?) ON CONFLICT (query_definition_id) DO UPDATE SET "
+                "name = excluded.name, query_string = excluded.query_string, log_groups = excluded.log_groups, "
+                "changed_at_ms = excluded.changed_at_ms",
+                (
+                    definition.definition_id,
+                    definition.name,
+                    definition.query_string,
+                    " ".join(definition.log_groups),
+                    definition.changed_at_ms,
+                ),
+            )
+        )
+
+    async def query_definitions(self) -> list[QueryDefinition]:
+        """Return the saved queries by name."""
+        rows = await self._opened.read(
+            lambda session: session.all(
+                "SELECT query_definition_id, name, query_string, log_groups, changed_at_ms "
+                "FROM query_definition ORDER BY name"
+            )
+        )
+        return [QueryDefinition(row[0], row[1], row[2], tuple(row[3].split()), row[4]) for row in rows]
+
+    async def delete_query_definition(self, definition_id: str) -> bool:
+        """Delete a saved query; False when there is none."""
+        return bool(
+            await self._opened.run(
+                lambda session: session.execute(
+                    "DELETE FROM query_definition WHERE query_definition_id = ?", (definition_id,)
+                )
+            )
+        )
 
     # ── retention ────────────────────────────────────────────────────────────────────────────────────────────────
 

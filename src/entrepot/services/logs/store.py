@@ -168,8 +168,7 @@ class Store:
         def on_snapshot() -> T:
             session: Session | None = getattr(self._local, "session", None)
             if session is None:
-                session = self._local.session = Session(self._open())
-                session.execute("PRAGMA query_only=ON")
+                session = self._local.session = Session(self.open_reader())
             session.execute("BEGIN")
             try:
                 return work(session)
@@ -182,6 +181,16 @@ class Store:
         """Return once the queue is short: back-pressure for those who produce much."""
         while self._queued_bytes > min(QUEUE_LOW_BYTES, self._limit // 8) and not self._closing:
             await self.run(_nothing)
+
+    def open_reader(self) -> apsw.Connection:
+        """Return a new connection that only reads, for a thread of the caller's own."""
+        connection = self._open()
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    async def flush(self) -> None:
+        """Return when everything queued so far can be read."""
+        await self.run(_nothing)
 
     def statistics(self) -> LogStatistics:
         """Return the counters."""
