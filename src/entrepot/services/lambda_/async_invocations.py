@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from entrepot import clock, ids
+from entrepot import clock, faults, ids
 from entrepot.database import Database, Reader, Row, Transaction
 from entrepot.errors import AwsError, EntrepotError
 from entrepot.services.lambda_ import event_invoke_config
@@ -161,8 +161,13 @@ class AsyncInvocations:
             except EntrepotError as error:
                 _log.error("Asynchronous invocations could not be read: %s They are tried again.", error)
                 delay_s = POLL_INTERVAL_S
+            except Exception:  # noqa: BLE001 - the task's top frame: the queue must go on
+                _log.exception("Asynchronous invocations could not be started. They are tried again.")
+                delay_s = POLL_INTERVAL_S
+            # Not wait_for: until Python 3.12 it forgets a cancellation that comes together with what it waits for.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay_s)
+                async with asyncio.timeout(delay_s):
+                    await self._wake.wait()
 
     async def _start_due(self) -> float:
         """Start what is due, each function in its turn, as far as there is room; return when to look again, in seconds."""
@@ -217,9 +222,13 @@ class AsyncInvocations:
         name, request_id = queued.function_name, queued.request_id
         try:
             attempt = await self._attempt(queued)
+            faults.reach("lambda.after-invocation")
             await self._database.write(lambda tx: self._record(tx, queued, attempt))
         except EntrepotError as failure:
             _log.error("The outcome of the invocation %s of %s is not recorded: %s", request_id, name, failure)
+            await asyncio.sleep(POLL_INTERVAL_S)
+        except Exception:  # noqa: BLE001 - the task's top frame: it is tried again, but not at once
+            _log.exception("The invocation %s of %s broke here. It is tried again.", request_id, name)
             await asyncio.sleep(POLL_INTERVAL_S)
         finally:
             del self._in_flight[request_id]

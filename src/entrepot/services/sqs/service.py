@@ -106,8 +106,10 @@ class SQS:
                 left_s = deadline_s - clock.monotonic_s()
                 if found or left_s <= 0 or self._stopping:
                     return found
+                # Not wait_for: until Python 3.12 it forgets a cancellation that comes together with what it waits for.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(arrived.wait(), min(left_s, pause_s))
+                    async with asyncio.timeout(min(left_s, pause_s)):
+                        await arrived.wait()
         finally:
             self._waiting_count -= 1
             waiting = self._waiting[queue_name]
