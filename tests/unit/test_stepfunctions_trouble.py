@@ -163,3 +163,42 @@ async def test_a_clock_that_is_set_back_makes_nothing_wait_longer(
             await here.begin(machine, name="ahead")
         arn = await here.begin(machine, name="back")
         assert (await here.ended(arn))["status"] == "SUCCEEDED"
+
+
+async def test_after_a_start_nobody_looks_at_what_only_waits(tmp_path: Path) -> None:
+    waits = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 60, "End": True}}}
+    both = {"StartAt": "B", "States": {"B": {"Type": "Parallel", "Branches": [waits, MACHINE], "End": True}}}
+    token = {
+        "StartAt": "C",
+        "States": {
+            "C": {
+                "Type": "Task",
+                "Resource": "arn:aws:states:::lambda:invoke.waitForTaskToken",
+                "Parameters": {"FunctionName": "f", "Payload": {"token.$": "$$.Task.Token"}},
+                "End": True,
+            }
+        },
+    }
+    functions = Functions()
+    functions.handlers["f"] = lambda event: "done"
+
+    async def unfinished(here: Site) -> set[str]:
+        found = await here.database.scan(lambda reader: executions.unfinished(reader, (-1, -1), 10))
+        rows = [
+            await here.database.read(lambda reader, id_=id_: executions.by_id(reader, ACCOUNT, id_)) for _, id_ in found
+        ]  # type: ignore[misc]
+        return {row.machine.name for row in rows if row is not None}
+
+    machines = {"waits": waits, "calls": MACHINE, "both": both, "token": token}
+    async with site(tmp_path, functions, start=False) as before:
+        arns = {name: await before.begin(await before.create(name, machine)) for name, machine in machines.items()}
+        assert await unfinished(before) == {"calls", "both", "token"}  # of `token`, the call is still to be made
+        await before.database.write(
+            lambda tx: tx.execute("UPDATE execution SET waits = NULL")
+        )  # as older code stored it
+    async with site(tmp_path, functions) as after:
+        assert (await after.ended(arns["calls"]))["status"] == "SUCCEEDED"
+        deadline_s = clock.monotonic_s() + 10
+        while left := await unfinished(after) - {"waits"}:
+            assert clock.monotonic_s() < deadline_s, left
+            await asyncio.sleep(0.01)

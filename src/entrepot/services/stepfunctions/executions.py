@@ -248,14 +248,18 @@ def _inflate(content: bytes, machine: Machine) -> bytes:
     return zlib.decompressobj(-15, zdict=words(machine.definition)).decompress(content)
 
 
+def _waits(execution: Execution) -> int | None:
+    return 1 if execution.status == "RUNNING" and execution.state is not None and execution.state.only_waits() else None
+
+
 def _insert(tx: Transaction, execution: Execution, due_at_ms: int | None) -> None:
     machine = execution.machine
     content, events = _kept(execution)
     tx.execute(
         "INSERT INTO execution (id, digest, name, state_machine_id, revision_id, status, version, stopped_at_ms, "
-        "due_at_ms, first_event, state, history) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)",
+        "due_at_ms, first_event, state, history, waits) VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?)",
         (execution.id, _digest(execution.arn), execution.name, machine.id, machine.revision_id, execution.status,
-         execution.stopped_at_ms, due_at_ms, execution.first_event, content, events),
+         execution.stopped_at_ms, due_at_ms, execution.first_event, content, events, _waits(execution)),
     )  # fmt: skip
 
 
@@ -263,9 +267,9 @@ def _update(tx: Transaction, execution: Execution, due_at_ms: int | None) -> Non
     content, events = _kept(execution)
     changed = tx.execute(
         "UPDATE execution SET status = ?, version = version + 1, stopped_at_ms = ?, due_at_ms = ?, redrive_count = ?, "
-        "redriven_at_ms = ?, first_event = ?, state = ?, history = ? WHERE id = ? AND version = ?",
+        "redriven_at_ms = ?, first_event = ?, state = ?, history = ?, waits = ? WHERE id = ? AND version = ?",
         (execution.status, execution.stopped_at_ms, due_at_ms, execution.redrive_count or None,
-         execution.redriven_at_ms, execution.first_event, content, events, execution.id,
+         execution.redriven_at_ms, execution.first_event, content, events, _waits(execution), execution.id,
          execution.version),
     )  # fmt: skip
     if changed != 1:
@@ -278,11 +282,14 @@ def last_id(reader: Reader) -> int:
     return 0 if row is None else int(row[0])
 
 
-def running(reader: Reader, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
-    """Return up to `limit` (state machine id, execution id) of running executions after `after`."""
+def unfinished(reader: Reader, after: tuple[int, int], limit: int) -> list[tuple[int, int]]:
+    """Return up to `limit` (state machine id, execution id) of executions after `after` that somebody has to take up.
+
+    It reads past all those that only wait: do it in a scan.
+    """
     rows = reader.all(
         "SELECT state_machine_id, id FROM execution WHERE status = 'RUNNING' AND status <> 'SUCCEEDED' "
-        "AND (state_machine_id, id) > (?, ?) ORDER BY state_machine_id, id LIMIT ?",
+        "AND waits IS NULL AND (state_machine_id, id) > (?, ?) ORDER BY state_machine_id, id LIMIT ?",
         (*after, limit),
     )
     return [(machine_id, id_) for machine_id, id_ in rows]

@@ -381,7 +381,7 @@ class Executor:
         self._recovery_wanted.set()
 
     async def _recover_forever(self) -> None:
-        """Take up every running execution, and again whenever there is room for tasks that found none."""
+        """Take up every unfinished execution, and again whenever there is room for tasks that found none."""
         while True:
             self._recovery_wanted.clear()
             try:
@@ -395,9 +395,9 @@ class Executor:
             await self._recovery_wanted.wait()
 
     async def _recover(self) -> None:
-        """Take up every running execution, a page at a time."""
+        """Take up every execution that has something to do, a page at a time. The others have their timers and tokens."""
         after = (-1, -1)
-        while page := await self._database.read(partial(executions.running, after=after, limit=RECOVERY_PAGE)):
+        while page := await self._database.scan(partial(executions.unfinished, after=after, limit=RECOVERY_PAGE)):
             await asyncio.gather(*(self._resume(execution_id) for _, execution_id in page))
             after = page[-1]
 

@@ -173,4 +173,13 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX map_run_child_execution ON map_run_child (execution_id) WHERE execution_id IS NOT NULL",
         ),
     ),
+    Migration(
+        "stepfunctions",
+        4,
+        (
+            # 1 while a running execution waits for nothing but its timer or what comes from outside: nobody has to take it up
+            # after a start. NULL (also in rows of older code) means that somebody has to look.
+            "ALTER TABLE execution ADD COLUMN waits INTEGER",
+        ),
+    ),
 )

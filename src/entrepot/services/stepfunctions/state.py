@@ -144,6 +144,13 @@ class ExecutionState:
             pending.extend(frame.children)
         return found
 
+    def only_waits(self) -> bool:
+        """Whether nothing is to be done before a timer fires or something comes from outside."""
+        return all(frame.phase in _WAITING for frame in self.frames())
+
+
+_WAITING = frozenset({Phase.WAIT, Phase.RETRY, Phase.AWAIT, Phase.CHILDREN, Phase.DONE})
+
 
 class _Values:
     """The JSON values of a state, each once, by identity."""
