@@ -121,7 +121,7 @@ async def test_one_worker_serves_again_and_again_with_a_real_context(make: Any) 
         print("loading")
         def lambda_handler(event, context):
             print("working on", event["n"])
-            return [os.getpid(), context.aws_request_id, context.function_name, context.memory_limit_in_mb,
+            return [context.log_stream_name, context.aws_request_id, context.function_name, context.memory_limit_in_mb,
                     context.log_stream_name, context.log_group_name, context.invoked_function_arn,
                     context.get_remaining_time_in_millis(), context.function_version]
         """,
@@ -352,16 +352,17 @@ async def test_concurrency_is_limited_and_waiting_is_bounded(make: Any) -> None:
     house = await make(worker_limit=4, wait_limit_s=1.5)
     await house.put(
         """
-        import os, time
+        import time
         def lambda_handler(event, context):
             time.sleep(event)
-            return os.getpid()
+            return context.log_stream_name
         """,
         timeout_s=20,
         reserved_concurrency=2,
     )
-    pids = await asyncio.gather(*(house.answer(0.05) for _ in range(12)))
-    assert 1 <= len(set(pids)) <= 2
+    workers = await asyncio.gather(*(house.answer(0.05) for _ in range(12)))
+    assert len(set(workers)) == 2
+    await until(lambda: house.lambda_.pool.counts("demo")[0] == 2)
     busy = [asyncio.create_task(house.answer(6)) for _ in range(2)]
     await until(lambda: house.lambda_.pool.counts("demo")[1] == 2)
     with pytest.raises(TooManyRequestsError, match="No worker of demo became free"):

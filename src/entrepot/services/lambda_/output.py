@@ -9,12 +9,13 @@ import re
 from collections.abc import Callable
 
 from entrepot import clock
+from entrepot.services.lambda_.pace import DROPPED_PART, EVENT_COST_BYTES
 
 LINE_LIMIT_BYTES = 256 * 1024
 """A longer line is cut into several events."""
 
-INVOCATION_LIMIT_BYTES = 8 * 1024 * 1024
-"""What one invocation may log; the rest is counted and dropped, and a line says so."""
+INVOCATION_LIMIT_BYTES = 4 * 1024 * 1024
+"""What one invocation may log, EVENT_COST_BYTES for each event included; the rest is counted and dropped, and a line says so."""
 
 _MAGIC = re.compile(rb"\xa5\x5a\x00[\x00-\x1f]")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
@@ -30,6 +31,11 @@ class Output:
         self._taken = 0
         self._dropped = 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the invocation has logged all that it may."""
+        return self._taken >= INVOCATION_LIMIT_BYTES
+
     def begin(self) -> None:
         """A new invocation starts: its budget is fresh."""
         self._taken = self._dropped = 0
@@ -42,17 +48,22 @@ class Output:
         if self._dropped:
             self._emit(
                 clock.now_ms(),
-                f"[entrepot] {self._dropped} bytes of log output were dropped: one invocation may log "
-                f"{INVOCATION_LIMIT_BYTES} bytes.\n",
+                f"[entrepot] Log output was truncated: {self._dropped} bytes of log output were dropped, because one "
+                f"invocation may log {INVOCATION_LIMIT_BYTES} bytes (each event counts {EVENT_COST_BYTES} more).\n",
             )
             self._dropped = 0
 
-    def feed(self, data: bytes) -> None:
-        """Take what was read from the pipe."""
-        if self._taken >= INVOCATION_LIMIT_BYTES:
+    def feed(self, data: bytes) -> float:
+        """Take what was read from the pipe; return what that costs, for the function's Pace."""
+        if self.is_full:
             self._dropped += len(data) + len(self._buffer)
             self._buffer.clear()
-            return
+            return len(data) / DROPPED_PART
+        before = self._taken
+        self._feed(data)
+        return max(len(data) / DROPPED_PART, self._taken - before)
+
+    def _feed(self, data: bytes) -> None:
         self._buffer += data
         while self._buffer:
             frame = _MAGIC.search(self._buffer)
@@ -96,8 +107,8 @@ class Output:
     def _line(self, line: bytes, timestamp_ms: int | None = None) -> None:
         for start in range(0, len(line), LINE_LIMIT_BYTES):
             part = line[start : start + LINE_LIMIT_BYTES]
-            self._taken += len(part)
-            if self._taken > INVOCATION_LIMIT_BYTES:
+            self._taken += len(part) + EVENT_COST_BYTES
+            if self.is_full:
                 self._dropped += len(part)
                 continue
             self._emit(timestamp_ms or clock.now_ms(), bytes(part).decode(errors="replace"))

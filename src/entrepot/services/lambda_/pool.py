@@ -18,10 +18,15 @@ from entrepot.services.lambda_ import processes
 from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.errors import LambdaServiceError, TooManyRequestsError
 from entrepot.services.lambda_.invocation import Invocation
-from entrepot.services.lambda_.worker import OUT_OF_MEMORY, Surroundings, Worker
+from entrepot.services.lambda_.pace import Pace
+from entrepot.services.lambda_.worker import Surroundings, Worker
 
 WORKER_LIMIT = 2 * (os.cpu_count() or 1)
-"""Workers of all functions together, by default."""
+"""Workers of all functions together, by default; those that are busy with something long (it may well wait for something)
+do not count."""
+
+LONG_FACTOR = 8
+"""So many times `worker_limit` workers may there be, the long ones included. The last quarter is for functions without any."""
 
 WAIT_LIMIT_S = 60.0
 """An invocation waits at most this long for a worker; then TooManyRequestsException."""
@@ -36,11 +41,20 @@ SCALE_AFTER_S = 0.05
 START_LIMIT = max(1, os.cpu_count() or 1)
 """Workers that start at the same time: starting costs a core."""
 
-FAIR_AFTER_S = 1.0
-"""A function without a worker waits at most about this long for a busy one's place in a full pool."""
+FAIR_AFTER_S = 0.25
+"""In a full pool a function with fewer workers waits at most about this long for the place of one with more."""
 
 IDLE_LIMIT_S = 600.0
 """An idle worker beyond `minimum_warm` is ended after this time."""
+
+BURST_IDLE_LIMIT_S = 30.0
+"""The same for workers beyond the pool's worker limit."""
+
+CRASH_DELAY_S, CRASH_DELAY_LIMIT_S = 0.05, 2.0
+"""When workers of a function die one after the other, the next is started after a delay that doubles up to the limit."""
+
+MEMORY_RESERVE_BYTES = 256 * 1024 * 1024
+"""A function gets no second worker while the machine has less memory than this and the function's own to give."""
 
 WORKER_LIFETIME_S = 4 * 3600.0
 """A worker is replaced after this time, or before its credentials expire if that is earlier."""
@@ -60,6 +74,17 @@ STOP_LIMIT_S = 5.0
 _log = logging.getLogger("entrepot.lambda")
 
 
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """`oldest_age_s` is how long the invocation that waits longest for a worker has waited, 0 when none waits."""
+
+    workers: int
+    busy: int
+    starting: int
+    waiting: int
+    oldest_age_s: float
+
+
 @dataclass(eq=False, slots=True)
 class _Function:
     """A function's queue and workers."""
@@ -72,10 +97,20 @@ class _Function:
     scale_timer: asyncio.TimerHandle | None = None
     warm_after_s: float = 0.0
     launched_at_s: float = 0.0
+    crashes: int = 0
+    launch_after_s: float = 0.0
+    pace: Pace = field(default_factory=Pace)
 
     @property
     def workers(self) -> int:
         return len(self.idle) + len(self.busy) + len(self.starting)
+
+    def crashed(self) -> None:
+        """Note that a worker died by its own fault: after the first, the next ones start with a growing delay."""
+        if self.crashes:
+            delay_s = min(CRASH_DELAY_S * 2 ** min(self.crashes, 16), CRASH_DELAY_LIMIT_S)
+            self.launch_after_s = clock.monotonic_s() + delay_s
+        self.crashes += 1
 
     def is_current(self, worker: Worker) -> bool:
         return worker.configuration.revision_id == self.configuration.revision_id
@@ -181,6 +216,18 @@ class Pool:
         self._queued_bytes += size
         self._scale(function)
 
+    def statistics(self) -> PoolStatistics:
+        """Return how much there is to do and who does it."""
+        now_s = clock.monotonic_s()
+        heads = [function.waiting[0].queued_at_s for function in self._functions.values() if function.waiting]
+        return PoolStatistics(
+            workers=len(self._workers),
+            busy=sum(len(function.busy) for function in self._functions.values()),
+            starting=sum(len(function.starting) for function in self._functions.values()),
+            waiting=self._queued,
+            oldest_age_s=now_s - min(heads) if heads else 0.0,
+        )
+
     def counts(self, key: str) -> tuple[int, int, int, int]:
         """Return (idle, busy, starting, waiting) of a function or a version of one."""
         function = self._functions.get(key)
@@ -197,18 +244,21 @@ class Pool:
             worker.end()
             return
         function.starting.discard(worker)
-        function.busy.discard(worker)
+        if worker in function.busy:
+            function.busy.discard(worker)
+            function.crashes = 0
         if worker.retiring or not function.is_current(worker) or clock.monotonic_s() > _expiry(worker):
             self._retire(function, worker)
             self._scale(function)
-        elif function.waiting and not (worker.has_served and self._must_yield(function)):
+        elif function.waiting and not (worker.has_served and self._needy(function, FAIR_AFTER_S)):
             function.busy.add(worker)
             worker.run(self._pop(function))
-        elif (other := self._starving(function)) is not None:
+        elif (other := self._needy(function, 0.0)) is not None:
             self._retire(function, worker)
             self._scale(other)
         else:
             function.idle.append(worker)
+            self._keep_warm(function)  # as many at a time as may start
 
     def on_end(self, worker: Worker) -> None:
         """Forget an ended worker; if it could not load the handler, answer who waited for that."""
@@ -216,6 +266,8 @@ class Pool:
         function = self._functions.get(worker.configuration.key)
         if function is not None:
             was_starting = worker in function.starting
+            if not worker.retiring and self._running:
+                function.crashed()
             function.starting.discard(worker)
             function.busy.discard(worker)
             if worker in function.idle:
@@ -241,50 +293,92 @@ class Pool:
         """Start another worker if the queue does not move without."""
         if not self._running or len(function.waiting) <= len(function.starting):
             return
-        waited_s = clock.monotonic_s() - function.waiting[0].queued_at_s
-        if (function.busy or function.starting) and waited_s < SCALE_AFTER_S:
-            if function.scale_timer is None:
-                delay_s = SCALE_AFTER_S - waited_s + 0.001
-                function.scale_timer = asyncio.get_running_loop().call_later(delay_s, self._scale_later, function)
+        now_s = clock.monotonic_s()
+        due_s = function.launch_after_s
+        if function.busy or function.starting:
+            due_s = max(due_s, function.waiting[0].queued_at_s + SCALE_AFTER_S)
+        if due_s > now_s:
+            self._scale_at(function, due_s - now_s + 0.001)
+        elif self._is_at_limit(function) or self._are_enough_starting(function, now_s):
             return
-        reserved = function.configuration.reserved_concurrency
-        if reserved is not None and function.workers >= reserved:
-            return
-        if sum(len(other.starting) for other in self._functions.values()) >= START_LIMIT:
-            return
-        if len(self._workers) >= self._worker_limit:
-            self._make_room(function)
-            return
-        self._launch(function)
-        if len(function.waiting) > len(function.starting) and function.scale_timer is None:
-            function.scale_timer = asyncio.get_running_loop().call_later(SCALE_AFTER_S, self._scale_later, function)
+        elif self._has_place(function, now_s):
+            self._launch(function)
+            if len(function.waiting) > len(function.starting):
+                self._scale_at(function, SCALE_AFTER_S)
+        else:
+            self._scale_at(function, FAIR_AFTER_S)
+
+    def _scale_at(self, function: _Function, delay_s: float) -> None:
+        """Look at the function's queue again after this time."""
+        if function.scale_timer is None:
+            function.scale_timer = asyncio.get_running_loop().call_later(delay_s, self._scale_later, function)
 
     def _scale_later(self, function: _Function) -> None:
         function.scale_timer = None
         self._scale(function)
 
-    def _make_room(self, needy: _Function) -> None:
-        """End the longest idle worker of another function; its end starts one for the needy."""
+    def _are_enough_starting(self, function: _Function, now_s: float) -> bool:
+        """Say whether the machine has enough to do with starting workers; those that take long do not count."""
+        quick = [w for f in self._functions.values() for w in f.starting if not w.is_long(now_s)]
+        return len(quick) >= START_LIMIT or len(function.starting) >= START_LIMIT
+
+    def _has_place(self, function: _Function, now_s: float) -> bool:
+        """Say whether the function may have another worker now; in a full pool, an idle one of another makes room."""
+        total, most = len(self._workers), LONG_FACTOR * self._worker_limit
+        if not self._is_full(now_s) and total < most * 3 // 4:
+            return function.workers == 0 or self._has_memory(function)
+        if self._make_room(function):
+            return False  # its end looks at the queues again
+        if function.workers == 0:
+            return total < most
+        reserved = function.configuration.reserved_concurrency is not None  # what is reserved is there beyond the limit
+        return reserved and total < most * 3 // 4 and self._has_memory(function)
+
+    def _is_at_limit(self, function: _Function) -> bool:
+        """Say whether reserved concurrency, which all versions of a function share, allows no further worker."""
+        reserved, name = function.configuration.reserved_concurrency, function.configuration.name
+        if reserved is None:
+            return False
+        return sum(f.workers for f in self._functions.values() if f.configuration.name == name) >= reserved
+
+    def _is_full(self, now_s: float) -> bool:
+        """Say whether there are as many workers as keep the machine busy."""
+        return sum(not worker.is_long(now_s) for worker in self._workers) >= self._worker_limit
+
+    @staticmethod
+    def _has_memory(function: _Function) -> bool:
+        needed = MEMORY_RESERVE_BYTES + function.configuration.memory_size_mb * 1024 * 1024
+        return processes.available_memory_bytes() > needed
+
+    def _make_room(self, needy: _Function) -> bool:
+        """End the longest idle worker of another function; its end starts one for the needy. False when there is none."""
         idle = [
             (worker.idle_since_s, worker, f) for f in self._functions.values() if f is not needy for worker in f.idle
         ]
-        if idle:
-            _, worker, function = min(idle, key=lambda entry: entry[0])
-            self._retire(function, worker)
+        if not idle:
+            return False
+        _, worker, function = min(idle, key=lambda entry: entry[0])
+        self._retire(function, worker)
+        return True
 
-    def _starving(self, but: _Function) -> _Function | None:
-        """Return a function with a queue and no worker at all, when no more workers may be started."""
-        if len(self._workers) < self._worker_limit:
+    def _needy(self, function: _Function, waited_s: float) -> _Function | None:
+        """Return a function that should have the place of one of `function`'s workers, because the pool is full.
+
+        It has at least two workers less, or none at all, and has waited so long.
+        """
+        now_s = clock.monotonic_s()
+        if len(self._functions) == 1 or not self._is_full(now_s):
             return None
-        return next((f for f in self._functions.values() if f is not but and f.waiting and not f.workers), None)
-
-    def _must_yield(self, function: _Function) -> bool:
-        """Say whether a function without any worker has waited so long that this one must give up its place."""
-        other = self._starving(function)
-        return other is not None and clock.monotonic_s() - other.waiting[0].queued_at_s > FAIR_AFTER_S
+        for other in self._functions.values():
+            if other is function or not other.waiting or self._is_at_limit(other) or other.launch_after_s > now_s:
+                continue
+            fewer = other.workers == 0 or other.workers + 1 < function.workers
+            if fewer and not other.starting and now_s - other.waiting[0].queued_at_s >= waited_s:
+                return other
+        return None
 
     def _launch(self, function: _Function) -> None:
-        worker = Worker(function.configuration, self._surroundings, self)
+        worker = Worker(function.configuration, self._surroundings, self, function.pace)
         function.starting.add(worker)
         function.launched_at_s = worker.started_at_s
         self._workers.add(worker)
@@ -324,7 +418,8 @@ class Pool:
         now_s = clock.monotonic_s()
         for worker in list(self._workers):
             if worker.pid:
-                _watch(worker)
+                worker.watch()
+        burst = len(self._workers) > self._worker_limit
         for function in list(self._functions.values()):
             while function.waiting and now_s - function.waiting[0].queued_at_s > self._wait_limit_s:
                 self._fail_waiting(
@@ -338,7 +433,8 @@ class Pool:
             spare = function.workers - function.configuration.minimum_warm
             for worker in list(function.idle):
                 expired = now_s > _expiry(worker)
-                if expired or (spare > 0 and now_s - worker.idle_since_s > self._idle_limit_s):
+                limit_s = min(BURST_IDLE_LIMIT_S, self._idle_limit_s) if burst else self._idle_limit_s
+                if expired or (spare > 0 and now_s - worker.idle_since_s > limit_s):
                     self._retire(function, worker)
                     spare -= 1
                 if expired and now_s - worker.idle_since_s < self._idle_limit_s:
@@ -355,8 +451,8 @@ class Pool:
         if reserved is not None:
             missing = min(missing, reserved - function.workers)
         for _ in range(max(0, missing)):
-            starting = sum(len(other.starting) for other in self._functions.values())
-            if starting >= START_LIMIT or len(self._workers) >= self._worker_limit:
+            now_s = clock.monotonic_s()
+            if self._are_enough_starting(function, now_s) or len(self._workers) >= LONG_FACTOR * self._worker_limit:
                 return
             self._launch(function)
 
@@ -369,7 +465,7 @@ class Pool:
                 invocation = worker.invocation
                 long_busy = invocation is not None and now_s - invocation.started_at_s > WATCH_INTERVAL_S / 2
                 if worker.pid and (long_busy or worker.state == "starting"):
-                    _watch(worker)
+                    worker.watch()
 
     # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -391,12 +487,3 @@ class Pool:
 
 def _expiry(worker: Worker) -> float:
     return min(worker.started_at_s + WORKER_LIFETIME_S, worker.expires_at_s)
-
-
-def _watch(worker: Worker) -> None:
-    family = processes.family(worker.pid)
-    limit_mb = worker.configuration.memory_size_mb
-    if processes.resident_bytes(family) > limit_mb * 1024 * 1024:
-        worker.end(OUT_OF_MEMORY)
-    elif len(family) > processes.PROCESS_LIMIT:
-        worker.end(("Runtime.ExitError", f"Error: more than {processes.PROCESS_LIMIT} processes; signal: killed"))

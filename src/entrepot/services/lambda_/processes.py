@@ -5,6 +5,12 @@ import os
 import signal
 from pathlib import Path
 
+from entrepot.sandbox import guard
+
+HOG_NICE = 15
+"""Of workers that compute for long; others have guard.NICE."""
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 READ_BYTES = 64 * 1024
@@ -55,6 +61,51 @@ def resident_bytes(pids: list[int]) -> int:
     return total * PAGE_BYTES
 
 
+def processor_s(pids: list[int]) -> float:
+    """Return the processor time that these processes and the children that they have waited for have taken."""
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / TICKS_PER_S
+
+
+def lower_priority(pids: list[int]) -> None:
+    """Let these processes have the processor after others."""
+    _set_nice(pids, HOG_NICE)
+
+
+def raise_priority(pids: list[int]) -> bool:
+    """Undo `lower_priority`; False when this server may not."""
+    return _set_nice(pids, guard.NICE)
+
+
+def _set_nice(pids: list[int], nice: int) -> bool:
+    """Set the nice value of all threads, and of the sessions' groups of the scheduler."""
+    try:
+        for pid in pids:
+            for task in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208 - names are all we want
+                os.setpriority(os.PRIO_PROCESS, int(task), nice)
+        with contextlib.suppress(FileNotFoundError):  # a kernel without such groups
+            Path(f"/proc/{pids[0]}/autogroup").write_text(str(nice))
+    except (PermissionError, IndexError):
+        return False
+    except OSError:  # gone meanwhile, or too often in a short time
+        return nice != guard.NICE
+    return True
+
+
+def available_memory_bytes() -> int:
+    """Return what the machine can still give, a large number when it does not say."""
+    try:
+        text = _read("/proc/meminfo")
+    except OSError:
+        return 1 << 62
+    at = text.find(b"MemAvailable:")
+    return 1 << 62 if at < 0 else int(text[at + 13 : at + 40].split()[0]) * 1024
+
+
 def user_task_count() -> int:
     """Return how many tasks this user has: what RLIMIT_NPROC counts."""
     uid, count = os.getuid(), 0
@@ -63,12 +114,6 @@ def user_task_count() -> int:
             if name.isdigit() and Path("/proc", name).stat().st_uid == uid:
                 count += len(os.listdir(f"/proc/{name}/task"))  # noqa: PTH208 - names are all we want
     return count
-
-
-def kill_group(pid: int) -> None:
-    """Kill the process group that `pid` leads."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def kill_marked(mark: bytes) -> int:

@@ -28,6 +28,7 @@ from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.invocation import TAIL_LIMIT_BYTES, Invocation, error_payload, exit_reason
 from entrepot.services.lambda_.isolation import Isolation, Process, Sandbox, needs_fresh_interpreter
 from entrepot.services.lambda_.output import Output
+from entrepot.services.lambda_.pace import Pace
 from entrepot.services.lambda_.runtime_api import RuntimeApi, is_connection_of
 from entrepot.services.lambda_.runtimes import layer_variables
 
@@ -38,15 +39,24 @@ DATA_SLACK_BYTES = 256 * 1024 * 1024
 """RLIMIT_DATA is twice the function's memory and this: threads' stacks count there though they are never resident. It
 stops a sudden huge allocation (MemoryError); the watchdog, which measures what is resident, stops the rest."""
 
+LONG_AFTER_S = 1.0
+"""A worker that is busy with one invocation (or starts) for longer no longer counts against the pool's worker limit."""
+
 MINIMUM_LIFETIME_S = 60.0
 """However short its credentials live, a worker serves this long."""
 
-READ_BYTES = 65_536
-READS_PER_WAKE = 16
-"""At most this many reads of a worker's output before others have their turn."""
+READ_BYTES = 8_192
+"""Read of a worker's output at a time: it may be as many lines, and others must have their turn soon."""
 
-READS_AT_END = 256
-"""At most this many reads to collect what was printed before an invocation ended."""
+DROP_BYTES = 65_536
+"""The same when it is only counted: all that a pipe holds."""
+
+READS_AT_END = 16
+"""At most this many reads to collect what was printed before an invocation ended: twice what a pipe holds."""
+
+HOG_AFTER_S = 1.0
+HOG_PART = 0.4
+"""An invocation that takes this part of a processor for longer than this time gives way to shorter ones."""
 
 OUT_OF_MEMORY = ("Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed")
 """What AWS says when a function takes more memory than it has."""
@@ -95,10 +105,12 @@ class Owner(Protocol):
 class Worker:
     """A worker process. `start()` it once; it ends by itself or by `end()`."""
 
-    def __init__(self, configuration: FunctionConfiguration, surroundings: Surroundings, owner: Owner) -> None:
+    def __init__(
+        self, configuration: FunctionConfiguration, surroundings: Surroundings, owner: Owner, pace: Pace
+    ) -> None:
         self.configuration = configuration
         self.state: Literal["starting", "idle", "busy", "ended"] = "starting"
-        self.started_at_s = self.idle_since_s = clock.monotonic_s()
+        self.started_at_s = self.idle_since_s = self.turn_at_s = clock.monotonic_s()
         self.expires_at_s = float("inf")
         self.retiring = False
         self.invocation: Invocation | None = None
@@ -111,6 +123,10 @@ class Worker:
         self._log_group = configuration.log_group_name
         self._log_stream = f"{clock.now():%Y/%m/%d}/[{configuration.version}]{self._id}"
         self._output = Output(self._log)
+        self._pace = pace
+        self._pause: asyncio.TimerHandle | None = None
+        self._gave_way = False
+        self._processor_mark: tuple[float, float] | None = None  # (when, processor time until then)
         self._early: list[tuple[int, str]] = []
         self._init_s = 0.0
         self._verdict: tuple[str, str] | None = None
@@ -126,6 +142,10 @@ class Worker:
     def is_started(self) -> bool:
         """Whether there is a process, or may be one any moment."""
         return self._sandbox is not None and self.state != "ended"
+
+    def is_long(self, now_s: float) -> bool:
+        """Whether its invocation or its start takes long, so that the pool does not wait for it."""
+        return self.state in ("busy", "starting") and now_s - self.turn_at_s > LONG_AFTER_S
 
     @property
     def pid(self) -> int:
@@ -257,7 +277,10 @@ class Worker:
         self._drain_output()
         self.state = "ended"
         self._loop.remove_reader(self._pipe)
+        if self._pause is not None:
+            self._pause.cancel()
         os.close(self._pipe)
+        self._pipe = -1
         self._cancel_timer()
         if self._server is not None:
             self._server.close()
@@ -299,6 +322,44 @@ class Worker:
             assert self._sandbox is not None
             self._fail_invocation(self._sandbox.returncode)
 
+    # ── what it takes of the machine ─────────────────────────────────────────────────────────────────────────────
+
+    def family(self) -> list[int]:
+        """Return the process and all its descendants, those included whose parents are gone."""
+        assert self._sandbox is not None
+        guard_pid = self._sandbox.guard_pid
+        return processes.family(guard_pid)[1:] if guard_pid else []
+
+    def watch(self) -> None:
+        """End the worker when it takes more memory or processes than it may, or works when nobody asked it to."""
+        family = self.family()
+        if processes.resident_bytes(family) > self.configuration.memory_size_mb * 1024 * 1024:
+            self.end(OUT_OF_MEMORY)
+        elif len(family) > processes.PROCESS_LIMIT:
+            self.end(("Runtime.ExitError", f"Error: more than {processes.PROCESS_LIMIT} processes; signal: killed"))
+        elif not self._gave_way:
+            self._watch_processor(family)
+
+    def _watch_processor(self, family: list[int]) -> None:
+        """Let a long computation give way; end what computes between invocations, when on AWS nothing runs."""
+        now_s = clock.monotonic_s()
+        if self._processor_mark is None:
+            self._processor_mark = (now_s, processes.processor_s(family))
+            return
+        since_s = now_s - self._processor_mark[0]
+        if since_s < HOG_AFTER_S or processes.processor_s(family) - self._processor_mark[1] < since_s * HOG_PART:
+            return
+        if self.state == "busy":
+            self._gave_way = True
+            processes.lower_priority(family)
+        elif self.state == "idle":
+            _log.warning(
+                "Function %s: a worker computed between invocations, which AWS does not let it do; it is ended.",
+                self.configuration.name,
+            )
+            self.retiring = True
+            self.end()
+
     # ── what the runtime asks ────────────────────────────────────────────────────────────────────────────────────
 
     def is_own_connection(self, peer_port: int, own_port: int) -> bool:
@@ -320,7 +381,11 @@ class Worker:
             self.end(("Runtime.ExitError", "Error: Runtime asked for the next event before it answered"))
             return
         self._reply = reply
+        if self._gave_way:
+            self._gave_way = False
+            self.retiring = not processes.raise_priority(self.family())
         self.state = "idle"
+        self._processor_mark = None
         self.idle_since_s = clock.monotonic_s()
         self._owner.on_ready(self)
 
@@ -328,6 +393,7 @@ class Worker:
         """Hand an invocation to the waiting runtime."""
         assert self.state == "idle" and self._reply is not None
         self.state = "busy"
+        self._processor_mark = None
         timeout_s = self.configuration.timeout_s
         invocation.deadline_ms = clock.now_ms() + timeout_s * 1000
         self._take(invocation)
@@ -340,7 +406,7 @@ class Worker:
 
     def _take(self, invocation: Invocation) -> None:
         self.invocation = invocation
-        invocation.started_at_s = clock.monotonic_s()
+        invocation.started_at_s = self.turn_at_s = clock.monotonic_s()
         self._output.begin()
         self._log(clock.now_ms(), f"START RequestId: {invocation.request_id} Version: {self.configuration.version}\n")
 
@@ -417,24 +483,36 @@ class Worker:
     # ── what it prints ───────────────────────────────────────────────────────────────────────────────────────────
 
     def _read_output(self) -> None:
-        self._read(READS_PER_WAKE)
+        """Read a little; when the function prints faster than it may, not again for a while: its writes wait then."""
+        self._read()
+        wait_s = self._pace.wait_s()
+        if wait_s > 0 and self._pipe >= 0:
+            self._loop.remove_reader(self._pipe)
+            self._pause = self._loop.call_later(wait_s, self._resume_reading)
+
+    def _resume_reading(self) -> None:
+        self._pause = None
+        if self._pipe >= 0:
+            self._loop.add_reader(self._pipe, self._read_output)
 
     def _drain_output(self) -> None:
-        self._read(READS_AT_END)
+        """Read what has been printed, for the end of an invocation cannot wait."""
+        for _ in range(READS_AT_END):
+            if not self._read():
+                return
 
-    def _read(self, times: int) -> None:
-        for _ in range(times):
-            try:
-                data = os.read(self._pipe, READ_BYTES)
-            except BlockingIOError:
-                return
-            if not data:
-                if self.state != "ended":
-                    self._loop.remove_reader(self._pipe)
-                return
-            self._output.feed(data)
-            if len(data) < READ_BYTES:
-                return  # that was all there is
+    def _read(self) -> bool:
+        """Read once; return whether there may be more."""
+        size_bytes = DROP_BYTES if self._output.is_full else READ_BYTES
+        try:
+            data = os.read(self._pipe, size_bytes)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._loop.remove_reader(self._pipe)
+            return False
+        self._pace.spend(self._output.feed(data))
+        return len(data) == size_bytes
 
     def _log(self, timestamp_ms: int, text: str) -> None:
         """Write an event; before the first invocation it is kept, to follow that one's START as in AWS."""
