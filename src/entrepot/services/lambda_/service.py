@@ -17,6 +17,7 @@ from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import LogLine, WriteLog
+from entrepot.operations import Call
 from entrepot.services.lambda_ import code, functions, pool, processes
 from entrepot.services.lambda_.async_invocations import RETRY_DELAYS_S, AsyncInvocations
 from entrepot.services.lambda_.configuration import (
@@ -29,9 +30,12 @@ from entrepot.services.lambda_.configuration import (
 )
 from entrepot.services.lambda_.destinations import Destinations
 from entrepot.services.lambda_.errors import InvalidRequestContentError, RequestTooLargeError, ResourceNotFoundError
+from entrepot.services.lambda_.event_source_mappings import EventSourceMapping
+from entrepot.services.lambda_.event_sources import EventSources
 from entrepot.services.lambda_.invocation import PAYLOAD_LIMIT_BYTES, Invocation, InvocationResult
 from entrepot.services.lambda_.known import Known
 from entrepot.services.lambda_.neighbours import Neighbours, alone
+from entrepot.services.lambda_.sources import SourcePorts
 from entrepot.services.lambda_.worker import Surroundings, WorkerCredentials
 
 IssueCredentials: TypeAlias = Callable[[str, str], WorkerCredentials]
@@ -78,6 +82,19 @@ class Lambda:
             database, self._invoke_queued, self.function, self.destinations, self._on_dead, retry_delays_s
         )
 
+        self.event_sources = EventSources(
+            SourcePorts(
+                database,
+                self.neighbours,
+                self.destinations,
+                self.invoke,
+                account,
+                self._call_of_mapping,
+                self._function_of_mapping,
+            ),
+            worker_limit,
+        )
+
     async def start(self) -> None:
         """Load the functions, end what an earlier server left behind, begin to warm workers."""
         for name, known in (await self.database.scan(self._load)).items():
@@ -89,9 +106,11 @@ class Lambda:
                 self.pool.configure(configuration)
         await self.pool.start()
         self.async_invocations.start()
+        await self.event_sources.start()
 
     async def stop(self) -> None:
         """End the workers; invocations under way fail with ServiceException."""
+        await self.event_sources.stop()
         await self.async_invocations.stop()
         await self.pool.stop()
 
@@ -251,6 +270,17 @@ class Lambda:
 
     async def _invoke_queued(self, reference: Reference, payload: bytes, request_id: str) -> InvocationResult:
         return await self.invoke(reference.name, payload, qualifier=reference.qualifier, request_id=request_id)
+
+    async def _function_of_mapping(self, mapping: EventSourceMapping) -> FunctionConfiguration:
+        """Return the version that a mapping invokes; ResourceNotFoundError when it is gone."""
+        name, qualifier = mapping.function_name, mapping.qualifier
+        return self._chosen(name, qualifier) or await self._looked_up(name, qualifier)
+
+    async def _call_of_mapping(self, mapping: EventSourceMapping) -> Call:
+        """Return the caller of what a mapping's poller does: the function's role."""
+        function = await self._function_of_mapping(mapping)
+        principal = self.neighbours.principal_for_role(function.role_arn, function.name)
+        return Call(principal, ids.random_uuid(), user_agent="lambda.amazonaws.com")
 
     def _on_dead(self, name: str, request_id: str, error: str) -> None:
         """Tell in the function's log group that an asynchronous invocation was given up."""

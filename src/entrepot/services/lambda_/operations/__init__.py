@@ -8,6 +8,7 @@ from entrepot.services.lambda_.operations.aliases import Aliases
 from entrepot.services.lambda_.operations.concurrency import Concurrency
 from entrepot.services.lambda_.operations.edge import Edge
 from entrepot.services.lambda_.operations.event_invoke_configs import EventInvokeConfigs
+from entrepot.services.lambda_.operations.event_source_mappings import EventSourceMappings
 from entrepot.services.lambda_.operations.functions import Functions
 from entrepot.services.lambda_.operations.invoke import Invoke
 from entrepot.services.lambda_.operations.layers import Layers
@@ -15,7 +16,7 @@ from entrepot.services.lambda_.operations.tags import Tags
 from entrepot.services.lambda_.operations.versions import Versions
 from entrepot.services.lambda_.service import Lambda
 
-_SUBJECTS = (Functions, Versions, Aliases, Layers, Invoke, EventInvokeConfigs, Concurrency, Tags)
+_SUBJECTS = (Functions, Versions, Aliases, Layers, Invoke, EventInvokeConfigs, Concurrency, EventSourceMappings, Tags)
 
 
 def operations(lambda_: Lambda) -> list[Operation]:

@@ -1,7 +1,8 @@
-"""Tags of functions."""
+"""Tags of functions and event source mappings."""
 
 import re
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 from entrepot.database import Reader, Transaction
 from entrepot.operations import (
@@ -14,15 +15,20 @@ from entrepot.operations import (
     Response,
     WriteOperation,
 )
-from entrepot.services.lambda_ import functions
+from entrepot.services.lambda_ import event_source_mappings, functions
 from entrepot.services.lambda_.configuration import refuse
-from entrepot.services.lambda_.errors import InvalidParameterValueError
+from entrepot.services.lambda_.errors import InvalidParameterValueError, ResourceNotFoundError
 from entrepot.services.lambda_.operations.edge import Edge
 
 TAGS_LIMIT = 50
 """Tags of one resource. AWS's limit."""
 
-_FUNCTION_ARN = re.compile(r"arn:aws[a-zA-Z-]*:lambda:[a-z0-9-]+:\d{12}:function:[a-zA-Z0-9-_]+", re.ASCII)
+_Kind: TypeAlias = Literal["function", "event-source-mapping"]
+
+_RESOURCE_ARN = re.compile(
+    r"arn:aws[a-zA-Z-]*:lambda:[a-z0-9-]+:\d{12}:(?P<kind>function|event-source-mapping):(?P<name>[a-zA-Z0-9-_]+)",
+    re.ASCII,
+)
 
 
 class Tags:
@@ -45,29 +51,48 @@ class Tags:
 
     def list_tags(self, reader: Reader, request: Request, call: Call) -> Response:
         """Return the tags of a resource."""
-        return {"Tags": functions.tags(reader, self._function(reader, request))}
+        return {"Tags": self._read(reader, self._named(reader, request))}
 
     def tag_resource(self, tx: Transaction, request: Request, call: Call) -> Response:
         """Add tags, or change them."""
-        name = self._function(tx, request)
-        tags = {**functions.tags(tx, name), **request["Tags"]}
+        named = self._named(tx, request)
+        tags = {**self._read(tx, named), **request["Tags"]}
         check_tags(tags)
-        functions.write_tags(tx, name, tags)
+        self._write(tx, named, tags)
         return {}
 
     def untag_resource(self, tx: Transaction, request: Request, call: Call) -> Response:
         """Remove tags by their keys."""
-        name, gone = self._function(tx, request), set(request["TagKeys"])
-        kept = {key: value for key, value in functions.tags(tx, name).items() if key not in gone}
-        functions.write_tags(tx, name, kept)
+        named, gone = self._named(tx, request), set(request["TagKeys"])
+        self._write(tx, named, {key: value for key, value in self._read(tx, named).items() if key not in gone})
         return {}
 
-    def _function(self, reader: Reader, request: Request) -> str:
+    def _named(self, reader: Reader, request: Request) -> tuple[_Kind, str]:
+        """Return what a resource's ARN names: a function by name, or an event source mapping by uuid."""
         arn = request["Resource"]
-        if not _FUNCTION_ARN.fullmatch(arn):
+        match = _RESOURCE_ARN.fullmatch(arn)
+        account = self._edge.account
+        if match is None:
             refuse(arn, "resource", "satisfy regular expression pattern: arn:(aws[a-zA-Z-]*):lambda:[a-z]{2}"
-                   "((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:function:[a-zA-Z0-9-_]+")  # fmt: skip
-        return self._edge.latest(reader, self._edge.unqualified({"FunctionName": arn})).name
+                   "((-gov)|(-iso([a-z]?)))?-[a-z]+-\\d{1}:\\d{12}:(function:[a-zA-Z0-9-_]+|event-source-mapping:…)")  # fmt: skip
+        kind: _Kind = "function" if match["kind"] == "function" else "event-source-mapping"
+        ours = arn == account.arn("lambda", f"{kind}:{match['name']}")
+        if kind == "function" and ours:
+            return kind, self._edge.latest(reader, match["name"]).name
+        if not ours or event_source_mappings.find(reader, match["name"]) is None:
+            raise ResourceNotFoundError("The resource you requested does not exist.", Type="User")
+        return kind, match["name"]
+
+    @staticmethod
+    def _read(reader: Reader, named: tuple[_Kind, str]) -> dict[str, str]:
+        kind, name = named
+        return functions.tags(reader, name) if kind == "function" else event_source_mappings.tags(reader, name)
+
+    @staticmethod
+    def _write(tx: Transaction, named: tuple[_Kind, str], tags: Mapping[str, str]) -> None:
+        kind, name = named
+        write = functions.write_tags if kind == "function" else event_source_mappings.write_tags
+        write(tx, name, tags)
 
 
 def check_tags(tags: Mapping[str, str]) -> None:
