@@ -1,6 +1,7 @@
 """Deployments: what an archive may contain, and that a copy is deterministic."""
 
 import io
+import os
 import stat
 import zipfile
 from pathlib import Path
@@ -94,3 +95,20 @@ def test_a_folder_has_the_same_hash_wherever_it_is(tmp_path: Path) -> None:
     (tmp_path / "two" / "link").symlink_to("/etc/passwd")
     with pytest.raises(InvalidParameterValueError, match="symbolic link"):
         code.install_folder(tmp_path / "two", tmp_path / "code")
+
+
+def test_a_functions_own_user_may_read_its_code_whatever_the_servers_umask(tmp_path: Path) -> None:
+    source, root = tmp_path / "source", tmp_path / "code"
+    (source / "deep" / "deeper").mkdir(parents=True)
+    (source / "deep" / "deeper" / "module.py").write_text("")
+    before = os.umask(0o077)
+    try:
+        sha256, _ = code.install_folder(source, root)
+    finally:
+        os.umask(before)
+    folders = [root / sha256, root / sha256 / "deep", root / sha256 / "deep" / "deeper"]
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+    for folder in folders:  # As an older server left it.
+        folder.chmod(0o700)
+    code.collect_garbage(root, [sha256])
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}

@@ -31,6 +31,8 @@ FILES_LIMIT = 20_000
 
 _SKIPPED = frozenset({"__pycache__", ".git"})
 _CHUNK = 1024 * 1024
+_SEARCHABLE = 0o755
+"""The mode of all folders of code."""
 _DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -115,6 +117,14 @@ def collect_garbage(root: Path, used: Iterable[str]) -> None:
     for folder in root.iterdir() if root.is_dir() else ():
         if folder.name not in keep:
             shutil.rmtree(folder, ignore_errors=True)
+        elif folder.stat().st_mode & _SEARCHABLE != _SEARCHABLE:  # installed before functions had users of their own
+            _open(folder)
+
+
+def _open(folder: Path) -> None:
+    """Let the function's own user read its code, whatever the server's umask; nobody else reaches the folder around it."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        Path(path).chmod(_SEARCHABLE)
 
 
 def _walk(source: Path, *, everything: bool = False) -> Iterator[str]:
@@ -183,6 +193,7 @@ def _publish(
             target.parent.mkdir(parents=True, exist_ok=True)
             total += _write(source, target)
             _check_size(total)
+        _open(building)
         _sync(building)
         try:
             building.rename(root / sha256)
