@@ -427,7 +427,6 @@ def test_refused_rules(rule: dict[str, Any]) -> None:
         (one(Type="Task", Resource="arn:aws:states:::dynamodb:getItem.waitForTaskToken"), "is not recognized"),
         (one(Type="Task", Resource="arn:aws:states:::lambda:invoke.sync"), "is not recognized"),
         (one(Type="Task", Resource="arn:aws:states:::aws-sdk:sfn:startExecution.sync"), "is not recognized"),
-        (one(Type="Task", Resource="arn:aws:states:us-east-1:123456789012:activity:a"), "Activity"),
         (one(Type="Task", Resource="arn:aws:states:::nope:doIt"), "is not recognized"),
         (one(Type="Task", Resource="foo:bar"), "is not recognized"),
         (one(Type="Task", Resource="arn:aws:lambda:REGION:ACCOUNT:function:f"), "is not recognized"),

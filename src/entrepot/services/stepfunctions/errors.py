@@ -57,6 +57,27 @@ class StateMachineTypeNotSupported(AwsError):
     status: ClassVar[int] = 400
 
 
+class ActivityDoesNotExist(AwsError):
+    """There is no activity with this ARN."""
+
+    code = "ActivityDoesNotExist"
+    status: ClassVar[int] = 400
+
+
+class ActivityLimitExceeded(AwsError):
+    """There are too many activities."""
+
+    code = "ActivityLimitExceeded"
+    status: ClassVar[int] = 400
+
+
+class ActivityWorkerLimitExceeded(AwsError):
+    """Too many workers wait for tasks of the activity."""
+
+    code = "ActivityWorkerLimitExceeded"
+    status: ClassVar[int] = 400
+
+
 class ExecutionDoesNotExist(AwsError):
     """There is no execution with this ARN."""
 

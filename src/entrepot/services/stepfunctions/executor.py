@@ -17,12 +17,14 @@ from typing import TypeAlias, TypeVar
 from entrepot import clock, faults
 from entrepot.arns import Account
 from entrepot.database import Database, Transaction
-from entrepot.errors import StorageError
+from entrepot.errors import AwsError, StorageError
 from entrepot.loglines import WriteLog
 
-from . import executions, nested
+from . import activities, executions, nested
+from .activities import Polls
 from .executions import ConflictError, Execution
 from .happenings import (
+    ActivityTaken,
     AwaitedSucceeded,
     Broken,
     Continued,
@@ -39,6 +41,7 @@ from .happenings import (
 from .history import Event
 from .integrations import Integrations, TaskError
 from .interpreter import EVALUATION_LIMIT_S, STEP_LIMIT, step_in_place, task_of, waiting_tasks
+from .language.definition import Integration
 from .language.evaluation import RUNTIME, TASK_FAILED, Json
 from .language.json_text import loads
 from .language.jsonata_bounds import Meter
@@ -95,10 +98,12 @@ class Executor:
         integrations: Integrations,
         write_log: WriteLog,
         on_execution_changed: OnExecutionChanged,
+        polls: Polls,
     ) -> None:
         self._database = database
         self._account = account
         self._integrations = integrations
+        self._polls = polls
         self._on_execution_changed = on_execution_changed
         self._execution_log = ExecutionLog(write_log)
         self._tasks = Tasks(self._perform, self._recover_again)
@@ -175,6 +180,8 @@ class Executor:
         if status_before is None or redriven:
             self._on_execution_changed(tx, _change(execution, "RUNNING", None))
         if execution.status != "RUNNING" and (status_before in (None, "RUNNING") or redriven):
+            if activities.used_by(execution.machine.definition):
+                activities.forget_execution(tx, execution.id)
             self._on_execution_changed(tx, _change(execution, execution.status, events[-1]))
             if execution.state is not None and execution.state.root.parent is not None:
                 self._tell_parent(tx, execution, execution.state.root.parent, events[-1])
@@ -244,6 +251,14 @@ class Executor:
         """Return a task ready to run. Raises TaskError."""
         prepared = self._integrations.prepare(scheduled, state)
         return Job(execution.id, execution.machine.id, scheduled.task_id, prepared)
+
+    def offer_activity(self, tx: Transaction, execution: Execution, scheduled: ScheduledTask) -> None:
+        """Let the task of an activity wait for a worker. Raises TaskError."""
+        try:
+            arn = scheduled.task.resource.arn
+            self._polls.schedule(tx, self._account, arn, execution.id, scheduled.task_id)
+        except AwsError as error:
+            raise TaskError(type(error).code, error.message) from error
 
     def transact(self, tx: Transaction, job: Job) -> Json:
         """Run a task of this ledger. Raises TaskError."""
@@ -431,7 +446,7 @@ class _Turn:
 
     def take(self, happening: Happening, limit: int) -> None:
         """Step until only what takes time is left, or `limit` states were run."""
-        quiet = Started | TaskSucceeded | AwaitedSucceeded | HeartbeatCame | Continued
+        quiet = Started | TaskSucceeded | AwaitedSucceeded | HeartbeatCame | ActivityTaken | Continued
         self.may_cancel = not isinstance(happening, quiet)
         pending = self.pending
         pending.append(happening)
@@ -452,6 +467,9 @@ class _Turn:
     def begin(self, scheduled: ScheduledTask) -> Job | TaskSucceeded | TaskFailed:
         """Run a task here and return its outcome, or return it ready to leave the ledger."""
         try:
+            if scheduled.task.resource.integration is Integration.ACTIVITY:
+                self._executor.offer_activity(self._tx, self.execution, scheduled)
+                return TaskSucceeded(at_ms=clock.now_ms(), random=chance(), task_id=scheduled.task_id, output=None)
             job = self._executor.prepare(scheduled, self.execution, self.state)
             if job.prepared.leaves_ledger:
                 return job

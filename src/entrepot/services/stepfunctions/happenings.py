@@ -71,6 +71,14 @@ class HeartbeatCame(_Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ActivityTaken(_Happening):
+    """A worker took the task of an activity."""
+
+    task_id: int
+    worker: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired(_Happening):
     """What is due at `at_ms` or before is to be done."""
 
@@ -103,6 +111,7 @@ Happening: TypeAlias = (
     | AwaitedSucceeded
     | AwaitedFailed
     | HeartbeatCame
+    | ActivityTaken
     | TimerFired
     | Stopped
     | Redriven

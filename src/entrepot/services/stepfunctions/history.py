@@ -63,6 +63,22 @@ TYPES = (
     "MapIterationAborted",
     "EvaluationFailed",
     "TaskSubmitted",
+    "MapRunStarted",
+    "MapRunSucceeded",
+    "MapRunFailed",
+    "MapRunAborted",
+    "MapRunRedriven",
+    "ActivityScheduled",
+    "ActivityScheduleFailed",
+    "ActivityStarted",
+    "ActivitySucceeded",
+    "ActivityFailed",
+    "ActivityTimedOut",
+    "LambdaFunctionScheduleFailed",
+    "LambdaFunctionStartFailed",
+    "TaskStartFailed",
+    "TaskSubmitFailed",
+    "ParallelStateSucceeded",
 )
 """Every event type that is recorded. The place in this tuple is stored: only append."""
 

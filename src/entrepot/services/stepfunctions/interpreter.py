@@ -6,6 +6,7 @@ recorded executions on AWS.
 """
 
 from .happenings import (
+    ActivityTaken,
     AwaitedFailed,
     AwaitedSucceeded,
     Broken,
@@ -80,7 +81,7 @@ class _Run(TaskStates, MapStates):
             self._record(None, "ExecutionStarted", {"input": happening.input_text, "roleArn": state.role_arn})
         elif isinstance(happening, TaskSucceeded | TaskFailed):
             self._task_ended(happening)
-        elif isinstance(happening, AwaitedSucceeded | AwaitedFailed | HeartbeatCame):
+        elif isinstance(happening, AwaitedSucceeded | AwaitedFailed | HeartbeatCame | ActivityTaken):
             self._awaited_came(happening)
         elif isinstance(happening, TimerFired):
             self._fire_timers()

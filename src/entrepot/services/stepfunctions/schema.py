@@ -182,4 +182,29 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE execution ADD COLUMN waits INTEGER",
         ),
     ),
+    Migration(
+        "stepfunctions",
+        5,
+        (
+            """
+            CREATE TABLE activity (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                name TEXT NOT NULL UNIQUE,
+                created_at_ms INTEGER NOT NULL,
+                tags TEXT NOT NULL
+            )
+            """,
+            # A task that no worker has taken yet. `number` is their order.
+            """
+            CREATE TABLE activity_task (
+                number INTEGER PRIMARY KEY,
+                activity_id INTEGER NOT NULL,
+                execution_id INTEGER NOT NULL,
+                task_id INTEGER NOT NULL
+            )
+            """,
+            "CREATE INDEX activity_task_of_activity ON activity_task (activity_id, number)",
+            "CREATE INDEX activity_task_of_execution ON activity_task (execution_id)",
+        ),
+    ),
 )

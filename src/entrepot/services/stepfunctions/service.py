@@ -13,7 +13,8 @@ from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import WriteLog
 from entrepot.operations import Operations
 
-from . import executions, machines, tokens, versions
+from . import activities, executions, machines, tokens, versions
+from .activities import Activity, Polls, awaiting_frame
 from .errors import (
     ExecutionAlreadyExists,
     ExecutionNotRedrivable,
@@ -25,7 +26,7 @@ from .errors import (
 )
 from .executions import Execution
 from .executor import Executor, OnExecutionChanged, chance
-from .happenings import AwaitedFailed, AwaitedSucceeded, HeartbeatCame, Redriven, ScheduledTask, Stopped
+from .happenings import ActivityTaken, AwaitedFailed, AwaitedSucceeded, HeartbeatCame, Redriven, ScheduledTask, Stopped
 from .history import HISTORY_LIMIT_EVENTS
 from .integrations import AssumeRole, Integrations, PrincipalForRole
 from .interpreter import DATA_LIMIT_BYTES, awaited_task, too_large
@@ -71,14 +72,17 @@ class StepFunctions:
         self.database = database
         self.account = account
         self._integrations = Integrations(operations, account, principal_for_role, assume_role)
-        self._executor = Executor(database, account, self._integrations, write_log, on_execution_changed)
+        self._polls = Polls()
+        self._executor = Executor(database, account, self._integrations, write_log, on_execution_changed, self._polls)
 
     async def start(self) -> None:
         """Begin to run executions; those that were unfinished go on in the background."""
+        self._polls.start()
         await self._executor.start()
 
     async def stop(self, drain_s: float = DRAIN_S) -> None:
         """Stop running executions; tasks under way have `drain_s` to end. The others go on after the next start."""
+        self._polls.stop()
         await self._executor.stop(drain_s)
 
     # ── state machines ───────────────────────────────────────────────────────────────────────────────────────────
@@ -141,6 +145,8 @@ class StepFunctions:
         """Return what is to be said of tasks whose resource is not served here, in a definition that can be parsed."""
         told = []
         for task in executions.parsed(definition).tasks():
+            if task.resource.integration is Integration.ACTIVITY:
+                continue  # it may be created later
             if self._integrations.find(task.resource) is None:
                 text = f"The resource provided {task.resource.arn} is not recognized."
                 if task.resource.integration is not Integration.FUNCTION_ARN:
@@ -275,6 +281,47 @@ class StepFunctions:
             raise TaskTimedOut("Task Timed Out: 'Provided task does not exist anymore'")
         faults.reach("stepfunctions.before-answer")
         return execution, task_id
+
+    # ── activities ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def get_activity_task(
+        self, arn: str, worker: str | None, limit_s: float = activities.POLL_LIMIT_S
+    ) -> tuple[str, str] | None:
+        """Return (token, input) of the next task of an activity, or None when there was none for `limit_s`.
+
+        Raises InvalidArn, ActivityDoesNotExist, ActivityWorkerLimitExceeded.
+        """
+        until_ms = clock.now_ms() + round(limit_s * 1_000)
+        while True:
+            activity = await self.database.read(lambda reader: activities.get(reader, self.account, arn))
+            poll = self._polls.begin(activity)
+            try:
+                if await self.database.read(lambda reader, of=activity: activities.waiting(reader, of, 1)):  # type: ignore[misc]
+                    taken = await self.database.write(lambda tx, of=activity: self._take(tx, of, worker))  # type: ignore[misc]
+                    if taken is not None:
+                        return taken
+                left_s = (until_ms - clock.now_ms()) / 1_000
+                if left_s <= 0 or self._polls.stopped:
+                    return None
+                await asyncio.wait([poll], timeout=min(left_s, activities.LOOK_AGAIN_S))
+            finally:
+                self._polls.end(activity, poll)
+
+    def _take(self, tx: Transaction, activity: Activity, worker: str | None) -> tuple[str, str] | None:
+        """Give the activity's first task that is still awaited to a worker."""
+        for task in activities.waiting(tx, activity):
+            activities.remove(tx, task)
+            execution = executions.by_id(tx, self.account, task.execution_id)
+            if execution is None or execution.status != "RUNNING":
+                continue
+            state = self._executor.state_of(execution)
+            frame = awaiting_frame(state, task.task_id)
+            if frame is not None:
+                scheduled = executions.events(tx, execution, frame.last_event, 1)[0]
+                taken = ActivityTaken(at_ms=clock.now_ms(), random=chance(), task_id=task.task_id, worker=worker)
+                self._executor.advance(tx, execution, taken)
+                return frame.token, scheduled.details["input"]
+        return None
 
     # ── one state alone ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -63,8 +63,9 @@ def parse_resource(fields: Fields, express: bool) -> Resource:
         fields.problem("Resource", "Value is not a valid resource ARN")
         return NOTHING
     if _ACTIVITY.fullmatch(text):
-        fields.findings.refuse("Activity tasks are not supported yet", fields.at("Resource"))
-        return NOTHING
+        if express:
+            fields.problem("Resource", "Express state machine does not support Activity tasks")
+        return Resource(text, Integration.ACTIVITY, "activity", text.rpartition(":")[2])
     service = _SERVICE.fullmatch(text)
     if service is None:
         fields.findings.refuse(_NOT_RECOGNISED.format(text), fields.at("Resource"))

@@ -4,7 +4,15 @@ Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_Opera
 """
 
 from entrepot.operations import Operation
-from entrepot.services.stepfunctions.operations import executions, state_machines, tags, testing, versions, workers
+from entrepot.services.stepfunctions.operations import (
+    activities,
+    executions,
+    state_machines,
+    tags,
+    testing,
+    versions,
+    workers,
+)
 from entrepot.services.stepfunctions.service import StepFunctions
 
 
@@ -12,6 +20,6 @@ def operations(service: StepFunctions) -> list[Operation]:
     """Return the operations of botocore's service `stepfunctions`."""
     return [
         operation
-        for subject in (state_machines, versions, executions, workers, tags, testing)
+        for subject in (state_machines, versions, executions, workers, activities, tags, testing)
         for operation in subject.operations(service)
     ]

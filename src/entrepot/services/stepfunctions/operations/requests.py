@@ -12,7 +12,12 @@ from entrepot.arns import Account
 from entrepot.database import Reader
 from entrepot.operations import Permission, Permissions, Request, Response
 from entrepot.services.stepfunctions import machines
-from entrepot.services.stepfunctions.errors import InvalidArn, InvalidToken, ValidationException
+from entrepot.services.stepfunctions.errors import (
+    InvalidArn,
+    InvalidEncryptionConfiguration,
+    InvalidToken,
+    ValidationException,
+)
 from entrepot.services.stepfunctions.machines import Machine
 
 PAGE_LIMIT = 1_000
@@ -45,6 +50,14 @@ def on_machine(action: str, member: str = "stateMachineArn") -> Permissions:
 def on_every(action: str) -> Permissions:
     """Return the permission for an action that has no resource."""
     return lambda _: [Permission(f"states:{action}", "*")]
+
+
+def refuse_keys(request: Request) -> None:
+    """Raise InvalidEncryptionConfiguration for a customer managed key: there is no KMS here."""
+    if (request.get("encryptionConfiguration") or {}).get("type", "AWS_OWNED_KEY") != "AWS_OWNED_KEY":
+        raise InvalidEncryptionConfiguration(
+            "Invalid Encryption Configuration: customer managed keys are not supported here: there is no KMS."
+        )
 
 
 def text(request: Request, member: str) -> str:

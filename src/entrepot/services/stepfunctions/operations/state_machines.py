@@ -10,7 +10,6 @@ from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
 from entrepot.services.stepfunctions import machines, versions
 from entrepot.services.stepfunctions.errors import (
-    InvalidEncryptionConfiguration,
     InvalidLoggingConfiguration,
     MissingRequiredParameter,
     StateMachineDoesNotExist,
@@ -26,6 +25,7 @@ from entrepot.services.stepfunctions.operations.requests import (
     on,
     on_every,
     on_machine,
+    refuse_keys,
     text,
     token,
 )
@@ -179,10 +179,7 @@ def _pass_role(request: Request) -> list[Permission]:
 def _check_settings(request: Request) -> None:
     if request.get("versionDescription") and not request.get("publish"):
         raise ValidationException("Version description can only be set when publish is true")
-    if (request.get("encryptionConfiguration") or {}).get("type", "AWS_OWNED_KEY") != "AWS_OWNED_KEY":
-        raise InvalidEncryptionConfiguration(
-            "Invalid Encryption Configuration: customer managed keys are not supported here: there is no KMS."
-        )
+    refuse_keys(request)
 
 
 def _logging(request: Request) -> Logging | None:

@@ -5,8 +5,9 @@ Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_TagRe
 
 from entrepot.database import Reader, Transaction
 from entrepot.operations import Call, Operation, ReadOperation, Request, Response, WriteOperation
-from entrepot.services.stepfunctions import machines
-from entrepot.services.stepfunctions.errors import ResourceNotFound, StateMachineDoesNotExist
+from entrepot.services.stepfunctions import activities, machines
+from entrepot.services.stepfunctions.activities import Activity
+from entrepot.services.stepfunctions.errors import ActivityDoesNotExist, ResourceNotFound, StateMachineDoesNotExist
 from entrepot.services.stepfunctions.machines import Machine
 from entrepot.services.stepfunctions.operations.requests import on, text
 from entrepot.services.stepfunctions.service import StepFunctions
@@ -27,24 +28,33 @@ class _Tags:
         self._account = service.account
 
     def tag_resource(self, tx: Transaction, request: Request, call: Call) -> Response:
-        machine = self._tagged(tx, request)
         added = {tag["key"]: tag.get("value", "") for tag in request.get("tags") or ()}
-        machines.set_tags(tx, machine, {**machine.tags, **added})
+        tagged = self._tagged(tx, request)
+        _set_tags(tx, tagged, {**tagged.tags, **added})
         return {}
 
     def untag_resource(self, tx: Transaction, request: Request, call: Call) -> Response:
-        machine = self._tagged(tx, request)
         gone = set(request.get("tagKeys") or ())
-        machines.set_tags(tx, machine, {key: value for key, value in machine.tags.items() if key not in gone})
+        tagged = self._tagged(tx, request)
+        _set_tags(tx, tagged, {key: value for key, value in tagged.tags.items() if key not in gone})
         return {}
 
     def list_tags_for_resource(self, reader: Reader, request: Request, call: Call) -> Response:
-        machine = self._tagged(reader, request)
-        return {"tags": [{"key": key, "value": value} for key, value in sorted(machine.tags.items())]}
+        tagged = self._tagged(reader, request)
+        return {"tags": [{"key": key, "value": value} for key, value in sorted(tagged.tags.items())]}
 
-    def _tagged(self, reader: Reader, request: Request) -> Machine:
+    def _tagged(self, reader: Reader, request: Request) -> Machine | Activity:
         arn = text(request, "resourceArn")
         try:
+            if activities.is_activity(arn):
+                return activities.get(reader, self._account, arn)
             return machines.get(reader, self._account, arn)
-        except StateMachineDoesNotExist:
+        except (ActivityDoesNotExist, StateMachineDoesNotExist):
             raise ResourceNotFound(f"Resource not found: '{arn}'") from None
+
+
+def _set_tags(tx: Transaction, tagged: Machine | Activity, tags: dict[str, str]) -> None:
+    if isinstance(tagged, Activity):
+        activities.set_tags(tx, tagged, tags)
+    else:
+        machines.set_tags(tx, tagged, tags)

@@ -4,6 +4,7 @@ from typing import Any
 
 from entrepot.services.stepfunctions import tokens
 from entrepot.services.stepfunctions.happenings import (
+    ActivityTaken,
     AwaitedFailed,
     AwaitedSucceeded,
     HeartbeatCame,
@@ -33,7 +34,7 @@ class TaskStates(Failing):
         state, frame = place.state, place.frame
         assert isinstance(state, Task)
         frame.token = ""
-        if state.resource.waits_for_token:
+        if state.resource.waits_for_token or state.resource.integration is Integration.ACTIVITY:
             frame.token = tokens.make(self.state.arn, self.state.last_task_id + 1, self.random)
         scope = self._effective(place)
         parameters = self._arguments(place, state, scope)
@@ -51,7 +52,10 @@ class TaskStates(Failing):
         frame.task_id = self.state.last_task_id
         frame.timeout_at_ms = None if timeout_s is None else self.at_ms + timeout_s * 1_000
         frame.heartbeat_s = heartbeat_s or 0
-        self._set_limit(frame)
+        if state.resource.integration is Integration.ACTIVITY:
+            frame.due_at_ms, frame.heartbeat = frame.timeout_at_ms, False  # heartbeats count from ActivityStarted
+        else:
+            self._set_limit(frame)
         self.tasks.append(ScheduledTask(frame.task_id, state, parameters, role_arn))
 
     def _set_limit(self, frame: Frame) -> None:
@@ -83,6 +87,9 @@ class TaskStates(Failing):
             return
         if heartbeat_s is not None:
             limits["heartbeatInSeconds"] = heartbeat_s
+        if resource.integration is Integration.ACTIVITY:
+            self._record(place, "ActivityScheduled", {"resource": resource.arn, "input": text, **limits})
+            return
         kind = {"resourceType": resource.resource_type, "resource": resource.resource}
         region = self.state.arn.split(":", 4)[3]
         self._record(place, "TaskScheduled", {**kind, "region": region, "parameters": text, **limits})
@@ -92,7 +99,9 @@ class TaskStates(Failing):
         for place in places(self.machine, self.state):
             if place.frame.phase is Phase.TASK and place.frame.task_id == happening.task_id:
                 state = place.state
-                if isinstance(happening, TaskFailed):
+                if isinstance(state, Task) and state.resource.integration is Integration.ACTIVITY:
+                    self._activity_offered(place, happening)
+                elif isinstance(happening, TaskFailed):
                     self._task_failed(place, happening.error, happening.cause)
                 elif isinstance(state, Task) and state.resource.pattern:
                     self._task_submitted(place, state, happening.output)
@@ -100,7 +109,16 @@ class TaskStates(Failing):
                     self._task_succeeded(place, happening.output)
                 return
 
-    def _awaited_came(self, happening: AwaitedSucceeded | AwaitedFailed | HeartbeatCame) -> None:
+    def _activity_offered(self, place: Place, happening: TaskSucceeded | TaskFailed) -> None:
+        """The task waits for a worker now, or cannot."""
+        place.frame.phase = Phase.AWAIT
+        if isinstance(happening, TaskFailed):
+            place.frame.due_at_ms = None
+            details = {"error": happening.error, "cause": happening.cause or ""}
+            self._record(place, "ActivityScheduleFailed", details)
+            self._state_failed(place, happening.error, happening.cause)
+
+    def _awaited_came(self, happening: AwaitedSucceeded | AwaitedFailed | HeartbeatCame | ActivityTaken) -> None:
         """A token came back, perhaps before the call that sent it out did; or a nested execution ended."""
         for place in places(self.machine, self.state):
             frame = place.frame
@@ -110,8 +128,12 @@ class TaskStates(Failing):
                 self._task_succeeded(place, happening.output)
             elif isinstance(happening, AwaitedFailed):
                 self._task_failed(place, happening.error, happening.cause)
-            elif frame.heartbeat_s:
-                self._set_limit(frame)
+            else:
+                if isinstance(happening, ActivityTaken):
+                    worker = {} if happening.worker is None else {"workerName": happening.worker}
+                    self._record(place, "ActivityStarted", worker)
+                if frame.heartbeat_s:
+                    self._set_limit(frame)
             return
 
     def _task_submitted(self, place: Place, state: Task, output: Json) -> None:
@@ -128,8 +150,8 @@ class TaskStates(Failing):
         assert isinstance(state, Task)
         text = self._text(output)
         if too_large(text):
-            function = state.resource.integration is Integration.FUNCTION_ARN
-            name = state.resource.arn if function else state.resource.resource_type
+            by_arn = state.resource.integration in (Integration.FUNCTION_ARN, Integration.ACTIVITY)
+            name = state.resource.arn if by_arn else state.resource.resource_type
             self._task_failed(place, DATA_LIMIT_EXCEEDED, limit_cause(name))
             return
         frame.due_at_ms = None
@@ -155,6 +177,8 @@ class TaskStates(Failing):
         resource = state.resource
         if resource.integration is Integration.FUNCTION_ARN:
             self._record(place, f"LambdaFunction{outcome}", details)
+        elif resource.integration is Integration.ACTIVITY:
+            self._record(place, f"Activity{outcome}", details)
         else:
             kind = {"resourceType": resource.resource_type, "resource": resource.resource}
             self._record(place, f"Task{outcome}", {**kind, **details})
