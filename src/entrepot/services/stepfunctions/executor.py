@@ -47,6 +47,7 @@ from .language.json_text import loads
 from .language.jsonata_bounds import Meter
 from .log import ExecutionLog
 from .machines import Machine
+from .maps.runs import MapRuns
 from .state import ExecutionState
 from .tasks import Job, Tasks
 from .timers import Timers
@@ -112,6 +113,7 @@ class Executor:
         self._recovery_wanted = asyncio.Event()
         self._depth = 0
         self._turns: dict[int, _Turn] = {}
+        self.map_runs = MapRuns(database, account, self, integrations.s3_for)
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
         self._last_id = 0
         self._running = False
@@ -121,11 +123,13 @@ class Executor:
         self._running = True
         self._tasks.open()
         self._spawn(self._recover_forever(), "executions-recovery")
+        await self.map_runs.start()
         self._spawn(self._timers.watch(), "executions-timers")
 
     async def stop(self, drain_s: float) -> None:
         """Stop working, after at most `drain_s` for tasks under way. What they do not finish is done after the next start."""
         await self._tasks.stop(drain_s)
+        await self.map_runs.stop()
         self._running = False
         for task in list(self._background):
             task.cancel()
@@ -133,17 +137,31 @@ class Executor:
 
     # ── inside transactions ──────────────────────────────────────────────────────────────────────────────────────
 
-    def begin(self, tx: Transaction, machine: Machine, name: str, input_text: str, input_: Json) -> Execution:
-        """Insert a new execution and run its first states."""
+    def begin(
+        self,
+        tx: Transaction,
+        machine: Machine,
+        name: str,
+        input_text: str,
+        input_: Json,
+        note: Callable[[Execution], None] | None = None,
+    ) -> Execution:
+        """Insert a new execution and run its first states; `note` is called before it runs."""
         if not self._last_id:
             self._last_id = executions.last_id(tx)
         self._last_id = executions.new_id(self._last_id)
         execution = executions.begin(self._account, machine, self._last_id, name, input_)
+        if note is not None:
+            note(execution)
         # Ids only grow: when the clock was set back, the start that they tell lies ahead.
         at_ms = min(execution.started_at_ms, clock.now_ms())
         started = Started(at_ms=at_ms, random=chance(), input_text=input_text)
         self.advance(tx, execution, started)
         return execution
+
+    def chance(self) -> float:
+        """Return a random number for what happens."""
+        return chance()
 
     def advance(self, tx: Transaction, execution: Execution, happening: Happening) -> None:
         """Let `happening` happen: step, run what can run here, and write it all down.
@@ -183,6 +201,7 @@ class Executor:
             if activities.used_by(execution.machine.definition):
                 activities.forget_execution(tx, execution.id)
             self._on_execution_changed(tx, _change(execution, execution.status, events[-1]))
+            self.map_runs.execution_ended(tx, execution, events[-1])
             if execution.state is not None and execution.state.root.parent is not None:
                 self._tell_parent(tx, execution, execution.state.root.parent, events[-1])
 
@@ -457,12 +476,23 @@ class _Turn:
             self.state = transition.state
             self.events += transition.events
             self.more, self.due_at_ms = transition.more, transition.due_at_ms
+            self._map_runs(transition)
             for scheduled in transition.tasks:
                 outcome = self.begin(scheduled)
                 if isinstance(outcome, Job):
                     self.jobs.append(outcome)
                 else:
                     pending.append(outcome)
+
+    def _map_runs(self, transition: Transition) -> None:
+        """Begin, abort and redrive the map runs of a step."""
+        map_runs = self._executor.map_runs
+        for scheduled in transition.map_runs:
+            map_runs.begin(self._tx, self.execution, scheduled)
+        for task_id in transition.aborted_map_runs:
+            map_runs.abort(self._tx, self.execution, task_id)
+        for task_id in transition.redriven_map_runs:
+            map_runs.redrive(self._tx, self.execution, task_id)
 
     def begin(self, scheduled: ScheduledTask) -> Job | TaskSucceeded | TaskFailed:
         """Run a task here and return its outcome, or return it ready to leave the ledger."""

@@ -1,10 +1,11 @@
 """What can happen to an execution, and what a step of the interpreter gives back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .history import Event
-from .language.definition import Task
+from .language.definition import Map, Task
 from .language.evaluation import Json
 from .state import ExecutionState
 
@@ -71,6 +72,23 @@ class HeartbeatCame(_Happening):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapRunDone(_Happening):
+    """A map run ended well; `output` is the result of its state."""
+
+    task_id: int
+    output: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapRunBroken(_Happening):
+    """A map run failed."""
+
+    task_id: int
+    error: str
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ActivityTaken(_Happening):
     """A worker took the task of an activity."""
 
@@ -112,6 +130,8 @@ Happening: TypeAlias = (
     | AwaitedFailed
     | HeartbeatCame
     | ActivityTaken
+    | MapRunDone
+    | MapRunBroken
     | TimerFired
     | Stopped
     | Redriven
@@ -130,6 +150,28 @@ class ScheduledTask:
     """The role of the state's Credentials; None means the state machine's."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScheduledMapRun:
+    """A map run that is to begin; its end is reported under `task_id`."""
+
+    task_id: int
+    arn: str
+    state: Map
+    items: Sequence[tuple[str | None, Json]] | None
+    """(key or None, item) of the state's own input; None: the reader gives them."""
+    parameters: Json
+    """The reader's parameters."""
+    max_items: int | None
+    batch_items: int | None
+    batch_bytes: int | None
+    batch_input: Json
+    writer: Json
+    """The result writer's parameters; None: results stay in the state."""
+    max_concurrency: int
+    tolerated_count: int | None
+    tolerated_percentage: float | None
+
+
 @dataclass(slots=True)
 class Transition:
     """What a step did: the new state, its events, and what the executor has to do about it."""
@@ -143,3 +185,9 @@ class Transition:
     """The bound was reached: continue in another transaction."""
     due_at_ms: int | None = None
     """When the next timer is due."""
+    map_runs: list[ScheduledMapRun] = field(default_factory=list)
+    """Map runs that are to begin."""
+    aborted_map_runs: list[int] = field(default_factory=list)
+    """Tasks whose map runs are to be aborted."""
+    redriven_map_runs: list[int] = field(default_factory=list)
+    """Tasks whose map runs are to be redriven."""

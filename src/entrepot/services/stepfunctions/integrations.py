@@ -15,11 +15,13 @@ from entrepot.errors import AwsError
 from entrepot.operations import AsyncOperation, Call, Operation, Operations, Principal
 
 from . import shapes
+from .executions import Execution
 from .happenings import ScheduledTask
 from .interpreter import DATA_LIMIT_BYTES
 from .language.definition import Integration, Resource
 from .language.evaluation import RUNTIME, TASK_FAILED, Json
 from .language.json_text import InvalidJson, dumps, loads
+from .maps.readers import AskS3
 from .state import ExecutionState
 
 PrincipalForRole: TypeAlias = Callable[[str, str], Principal]
@@ -150,6 +152,18 @@ class Integrations:
                 TASK_FAILED,
                 f"The role {state.role_arn} is not authorized to assume the task state's role, {scheduled.role_arn}.",
             ) from error
+
+    def s3_for(self, execution: Execution, purpose: str) -> AskS3:
+        """Return how a distributed Map asks S3, as its state machine's role; `purpose` makes the ids of the requests."""
+        role_arn, session_name = execution.machine.role_arn, execution.name[:64]
+        request_id = ids.derived_uuid(execution.arn, purpose)
+
+        async def ask_s3(operation: str, request: dict[str, Any]) -> dict[str, Any]:
+            principal = self._principal_for_role(role_arn, session_name)
+            call = Call(principal, request_id, user_agent="states.amazonaws.com")
+            return await self._operations.perform("s3", operation, request, call)
+
+        return ask_s3
 
     def _request(self, resource: Resource, service: _Service, name: str, parameters: Json) -> dict[str, Any]:
         if resource.integration is Integration.FUNCTION_ARN:

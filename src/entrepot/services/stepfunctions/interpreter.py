@@ -12,6 +12,8 @@ from .happenings import (
     Broken,
     Happening,
     HeartbeatCame,
+    MapRunBroken,
+    MapRunDone,
     Redriven,
     Started,
     Stopped,
@@ -83,6 +85,8 @@ class _Run(TaskStates, MapStates):
             self._task_ended(happening)
         elif isinstance(happening, AwaitedSucceeded | AwaitedFailed | HeartbeatCame | ActivityTaken):
             self._awaited_came(happening)
+        elif isinstance(happening, MapRunDone | MapRunBroken):
+            self._map_run_ended(happening)
         elif isinstance(happening, TimerFired):
             self._fire_timers()
         elif isinstance(happening, Stopped):
@@ -151,6 +155,9 @@ class _Run(TaskStates, MapStates):
         if frame.phase not in (Phase.FAILED, Phase.ABORTED):
             return
         frame.attempts, frame.due_at_ms, frame.heartbeat = (), None, False
+        if isinstance(place.state, Map) and place.state.distribution is not None and frame.token:
+            self._redrive_map_run(place)
+            return
         if not frame.children and not frame.outputs:
             frame.phase = Phase.AGAIN
             return
@@ -190,11 +197,11 @@ class _Run(TaskStates, MapStates):
     def _pass(self, place: Place) -> None:
         state = place.state
         assert isinstance(state, Pass)
-        scope = self._scope(place)
+        scope = self.scope(place)
         if state.is_jsonata:
             self._leave(place, scope, place.frame.input, state.output, state.assign, state.next)
             return
-        result = self._select(state.input_path, scope)
+        result = self.select(state.input_path, scope)
         if state.parameters is not None:
             result = state.parameters.evaluate(scope.with_data(result))
         if state.has_result:
@@ -217,7 +224,7 @@ class _Run(TaskStates, MapStates):
             self._leave(place, scope, place.frame.input, output, assign, chosen)
             return
         assigned = assign.evaluate(scope) if assign is not None else None
-        self._exit(place, self._select(state.output_path, scope), assigned, chosen)
+        self._exit(place, self.select(state.output_path, scope), assigned, chosen)
 
     def _wait(self, place: Place) -> None:
         state, frame = place.state, place.frame

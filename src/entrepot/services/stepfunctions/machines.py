@@ -192,10 +192,10 @@ def of_revision(reader: Reader, account: Account, revision_id: int) -> Machine:
 
 
 def page(reader: Reader, account: Account, after: str, limit: int) -> list[Machine]:
-    """Return up to `limit` state machines whose names come after `after`."""
+    """Return up to `limit` state machines whose names come after `after`, without those of distributed Maps."""
     rows = reader.all(
         f"SELECT {_COLUMNS} FROM state_machine m JOIN state_machine_revision r ON r.id = m.revision_id "  # noqa: S608
-        "WHERE m.name > ? AND m.deleted_at_ms IS NULL ORDER BY m.name LIMIT ?",
+        "WHERE m.name > ? AND m.name NOT LIKE '%/%' AND m.deleted_at_ms IS NULL ORDER BY m.name LIMIT ?",
         (after, limit),
     )
     return [_machine(account, row) for row in rows]
@@ -248,20 +248,34 @@ def create(
         if (found.definition, found.type, found.logging, found.tracing) == (definition, type_, logging, tracing):
             return found
         raise StateMachineAlreadyExists(f"State Machine Already Exists: '{found.arn}'")
-    machine_id = _next_id(tx, "state_machine")
-    if machine_id > MACHINE_LIMIT:
+    if _next_id(tx, "state_machine") > MACHINE_LIMIT:
         row = tx.one("SELECT COUNT(*) FROM state_machine WHERE deleted_at_ms IS NULL")
         if row is not None and row[0] >= MACHINE_LIMIT:
             raise StateMachineLimitExceeded(f"There are {MACHINE_LIMIT} state machines already.")
+    insert(tx, name, definition, role_arn, type_, logging, tracing, tags or {})
+    created = find(tx, account, name)
+    assert created is not None
+    return created
+
+
+def insert(
+    tx: Transaction,
+    name: str,
+    definition: str,
+    role_arn: str,
+    type_: str,
+    logging: Logging,
+    tracing: str = "{}",
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Insert a state machine that was checked, or that of a distributed Map, `MACHINE/LABEL`."""
+    machine_id = _next_id(tx, "state_machine")
     revision_id = _add_revision(tx, machine_id, definition, role_arn, logging, tracing)
     tx.execute(
         "INSERT INTO state_machine (id, name, type, revision_id, created_at_ms, deleted_at_ms, tags) "
         "VALUES (?, ?, ?, ?, ?, NULL, ?)",
         (machine_id, name, type_, revision_id, clock.now_ms(), json.dumps(dict(tags or {}))),
     )
-    created = find(tx, account, name)
-    assert created is not None
-    return created
 
 
 def update(

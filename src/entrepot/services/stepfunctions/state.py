@@ -39,6 +39,8 @@ class Phase(IntEnum):
     """The frame's workflow ended; `input` is its output."""
     AWAIT = 10
     """The call of task `task_id` was made; waits for its token or its nested execution."""
+    MAP_RUN = 11
+    """A distributed Map: waits for the map run of `task_id`, whose ARN is `token`."""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,7 @@ class Frame:
     item: Json = None
     """The item of an iteration, as `$$.Map.Item.Value`."""
     token: str = ""
-    """The token of the task that waits for one."""
+    """The token of the task that waits for one; of a distributed Map the ARN of its map run, also when it has failed."""
     timeout_at_ms: int | None = None
     """When a task with heartbeats times out in any case; `due_at_ms` is what comes first."""
     heartbeat_s: int = 0
@@ -149,7 +151,7 @@ class ExecutionState:
         return all(frame.phase in _WAITING for frame in self.frames())
 
 
-_WAITING = frozenset({Phase.WAIT, Phase.RETRY, Phase.AWAIT, Phase.CHILDREN, Phase.DONE})
+_WAITING = frozenset({Phase.WAIT, Phase.RETRY, Phase.AWAIT, Phase.CHILDREN, Phase.DONE, Phase.MAP_RUN})
 
 
 class _Values:

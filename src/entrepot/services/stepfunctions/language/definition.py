@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from .choice import Condition
 from .distributed import Amount, Distribution
@@ -332,25 +332,33 @@ class Map(State):
 
     def items(self, scope: Scope) -> list[Json]:
         """Return the items. Raises `StatesError` when there is no list."""
+        items = self.mapped(scope)
+        assert isinstance(items, list)
+        return items
+
+    def mapped(self, scope: Scope) -> list[Json] | dict[str, Json]:
+        """Return what is mapped over: a list, in mode DISTRIBUTED also an object. Raises `StatesError`."""
+        kinds: tuple[Any, ...] = (list,) if self.distribution is None else (list, dict)
         if self.is_jsonata:
-            return self._jsonata_items(scope)
-        items = self.items_path.evaluate(scope)
-        if not isinstance(items, list):
+            return self._jsonata_items(scope, kinds)
+        items: list[Json] | dict[str, Json] = self.items_path.evaluate(scope)
+        if not isinstance(items, kinds):
             text = self.items_path.text
             shown_path = text[1:] if self.items_path.root == "$$" else text
             raise StatesError(RUNTIME, f'Reference path "{shown_path}" must point to array.')
-        return items
+        return items  # type: ignore[no-any-return]
 
-    def _jsonata_items(self, scope: Scope) -> list[Json]:
-        if isinstance(self.items_template, JsonataExpression):
+    def _jsonata_items(self, scope: Scope, kinds: tuple[Any, ...]) -> list[Json] | dict[str, Json]:
+        items: list[Json] | dict[str, Json]
+        if isinstance(self.items_template, JsonataExpression) and dict not in kinds:
             items = self.items_template.typed(scope, "array")
         elif self.items_template is not None:
             items = self.items_template.evaluate(scope)
         else:
             items = scope.data["input"]
-        if not isinstance(items, list):
+        if not isinstance(items, kinds):
             raise QueryEvaluationError("Items", f"Map state input must be an array but was: {shown(items)}")
-        return items
+        return items  # type: ignore[no-any-return]
 
     def concurrency(self, scope: Scope) -> int:
         """Return how many iterations may run at once; 0 means no limit. Raises `StatesError`."""

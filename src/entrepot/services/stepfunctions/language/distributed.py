@@ -92,7 +92,7 @@ class ItemReader:
 
     action: str
     """`getObject` or `listObjectsV2`."""
-    parameters: Template
+    parameters: Template | None
     input_type: str = ""
     """CSV, JSON, JSONL, MANIFEST; empty: what a listing gives."""
     first_row: bool = True

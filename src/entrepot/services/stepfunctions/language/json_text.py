@@ -44,7 +44,8 @@ def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-_decode = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite).decode
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite)
+_decode = _decoder.decode
 _decode_unique = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_twins).decode
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False).encode
 _encode_ascii = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
@@ -62,6 +63,19 @@ def loads(text: str, max_depth: int = MAX_DEPTH, *, unique_keys: bool = False) -
         raise InvalidJson(error.msg, error.lineno, error.colno) from None
     except (ValueError, RecursionError) as error:
         raise InvalidJson(str(error)) from None
+
+
+def decode_at(text: str, start: int) -> tuple[Any, int]:
+    """Return the value that begins at `start` and where it ends; what follows is not looked at. Raises `InvalidJson`."""
+    try:
+        value, end = _decoder.raw_decode(text, start)
+    except InvalidJson:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InvalidJson(str(error)) from None
+    if text.count("[", start, end) + text.count("{", start, end) > MAX_DEPTH and _too_deep(text[start:end], MAX_DEPTH):
+        raise InvalidJson(f"nested more than {MAX_DEPTH} levels deep")
+    return value, end
 
 
 def _too_deep(text: str, max_depth: int) -> bool:

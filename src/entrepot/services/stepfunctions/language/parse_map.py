@@ -175,7 +175,7 @@ def _reader(fields: Fields, jsonata: bool) -> ItemReader | None:
     config.finish()
     reader.finish()
     action = resource.partition(":")[2]
-    return ItemReader(action=action, parameters=parameters or Template({}, lambda _: {}), **read)
+    return ItemReader(action=action, parameters=parameters, **read)
 
 
 def _reader_config(config: Fields, listing: bool, jsonata: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from entrepot import clock
-from entrepot.services.stepfunctions.happenings import Happening, ScheduledTask, Transition
+from entrepot.services.stepfunctions.happenings import Happening, ScheduledMapRun, ScheduledTask, Transition
 from entrepot.services.stepfunctions.history import HISTORY_LIMIT_EVENTS, Event
 from entrepot.services.stepfunctions.language.definition import Map, Parallel, StateMachine, Task
 from entrepot.services.stepfunctions.language.evaluation import Json, QueryEvaluationError, Scope, StatesError
@@ -36,6 +36,12 @@ def too_large(text: str) -> bool:
     return length > DATA_LIMIT_BYTES or (4 * length > DATA_LIMIT_BYTES and len(text.encode()) > DATA_LIMIT_BYTES)
 
 
+def cause_in(place: Place, error: StatesError) -> str:
+    """Return AWS's cause for an error of the language in a state."""
+    where = f"the state '{place.frame.state}' (entered at the event id #{place.frame.entered_event})"
+    return f"An error occurred while executing {where}. {error.cause}"
+
+
 def limit_cause(name: str) -> str:
     """Return AWS's cause for a result that is too large."""
     return f"The state/task '{name}' returned a result with a size exceeding the maximum number of bytes service limit."
@@ -51,6 +57,9 @@ class Step:
         self.random = happening.random
         self.events: list[Event] = []
         self.tasks: list[ScheduledTask] = []
+        self.map_runs: list[ScheduledMapRun] = []
+        self.aborted_map_runs: list[int] = []
+        self.redriven_map_runs: list[int] = []
         self.steps = 0
         self._ready: deque[Place] = deque()
         self._texts: dict[int, tuple[Json, str]] = {}
@@ -65,6 +74,9 @@ class Step:
             self.steps,
             running and bool(self._ready),
             next_due_ms(self.machine, self.state),
+            self.map_runs if running else [],
+            self.aborted_map_runs,
+            self.redriven_map_runs if running else [],
         )
 
     # ── owned by one part, needed by others ──────────────────────────────────────────────────────────────────────
@@ -86,8 +98,7 @@ class Step:
         try:
             work(place, *arguments)
         except StatesError as error:
-            where = f"the state '{place.frame.state}' (entered at the event id #{place.frame.entered_event})"
-            cause = f"An error occurred while executing {where}. {error.cause}"
+            cause = cause_in(place, error)
             by_child = False
             if isinstance(error, QueryEvaluationError):
                 self._record_evaluation_failed(place, error, cause)
@@ -119,10 +130,12 @@ class Step:
         return known[1]
 
     @staticmethod
-    def _select(path: Path | None, scope: Scope) -> Json:
+    def select(path: Path | None, scope: Scope) -> Json:
+        """Return what InputPath or OutputPath gives; null gives `{}`."""
         return {} if path is None else path.evaluate(scope)
 
-    def _scope(self, place: Place) -> Scope:
+    def scope(self, place: Place) -> Scope:
+        """Return what the expressions of a state see."""
         context = self._context(place)
         if place.state.is_jsonata:
             return JsonataScope({"input": place.frame.input, "context": context}, context, place.variables())
@@ -130,8 +143,8 @@ class Step:
 
     def _effective(self, place: Place) -> Scope:
         """Return the scope over the effective input, that of InputPath."""
-        scope = self._scope(place)
-        return scope if place.state.is_jsonata else scope.with_data(self._select(place.state.input_path, scope))
+        scope = self.scope(place)
+        return scope if place.state.is_jsonata else scope.with_data(self.select(place.state.input_path, scope))
 
     @staticmethod
     def _arguments(place: Place, state: Task | Parallel, scope: Scope) -> Json:

@@ -10,7 +10,7 @@ from entrepot.services.stepfunctions.state import Phase
 
 from .base import RETRIED
 from .leaving import Leaving
-from .places import Place
+from .places import Place, places
 
 
 class Failing(Leaving):
@@ -56,7 +56,7 @@ class Failing(Leaving):
         return False
 
     def _catch(self, place: Place, catcher: Any, error_output: dict[str, Json]) -> None:
-        scope = self._scope(place)
+        scope = self.scope(place)
         if isinstance(scope, JsonataScope):
             scope = scope.with_states(errorOutput=error_output)
             self._leave(place, scope, error_output, catcher.output, catcher.assign, catcher.next)
@@ -96,6 +96,8 @@ class Failing(Leaving):
                 self._abort(child)
         if frame.phase is Phase.READY:
             return True  # it never entered the state, and enters it when redriven
+        if frame.phase is Phase.MAP_RUN:
+            self._abort_map_run(place)
         if place.state.type in ("Task", "Wait", "Parallel", "Map"):
             self._record(place, f"{place.state.type}StateAborted", {})
         frame.phase, frame.due_at_ms = Phase.ABORTED, None
@@ -104,12 +106,28 @@ class Failing(Leaving):
     def _end(self, status: str, event: str, error: str | None, cause: str | None) -> None:
         """End the execution without success."""
         details = {name: text for name, text in (("error", error), ("cause", cause)) if text is not None}
+        for place in list(places(self.machine, self.state)):
+            if place.frame.phase is Phase.MAP_RUN:
+                self._abort_map_run(place)
         for frame in self.state.frames():
             frame.due_at_ms = None
-            if frame.phase in (Phase.AGAIN, Phase.TASK, Phase.WAIT, Phase.RETRY, Phase.CHILDREN, Phase.AWAIT):
+            if frame.phase in (
+                Phase.AGAIN,
+                Phase.TASK,
+                Phase.WAIT,
+                Phase.RETRY,
+                Phase.CHILDREN,
+                Phase.AWAIT,
+                Phase.MAP_RUN,
+            ):
                 frame.phase = Phase.ABORTED
         self.state.status = status
         self._record(Place(self.state.root, self.machine), event, details)
+
+    def _abort_map_run(self, place: Place) -> None:
+        self.aborted_map_runs.append(place.frame.task_id)
+        if self.state.last_event < HISTORY_LIMIT_EVENTS - 2:
+            self._record(place, "MapRunAborted", {})
 
     def end_full(self) -> None:
         """The history has no room: this is its last event."""

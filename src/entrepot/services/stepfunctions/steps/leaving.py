@@ -25,7 +25,7 @@ class Leaving(Step):
         if state.result_path is not None:
             data = state.result_path.place(data, result)
         assigned = state.assign.evaluate(scope.with_data(result)) if state.assign is not None else None
-        self._exit(place, self._select(state.output_path, scope.with_data(data)), assigned, state.next)
+        self._exit(place, self.select(state.output_path, scope.with_data(data)), assigned, state.next)
 
     def _leave(
         self,
@@ -48,7 +48,7 @@ class Leaving(Step):
             self._leave(place, scope, place.frame.input, state.output, state.assign, state.next)
             return
         assigned = state.assign.evaluate(scope) if state.assign is not None else None
-        self._exit(place, self._select(state.output_path, scope), assigned, state.next)
+        self._exit(place, self.select(state.output_path, scope), assigned, state.next)
 
     def _exit(self, place: Place, output: Json, assigned: Mapping[str, Json] | None, following: str | None) -> None:
         frame, state = place.frame, place.state
@@ -110,7 +110,7 @@ class Leaving(Step):
         self._finish_result(place, state, result)
 
     def _finish_result(self, place: Place, state: Task | Parallel | Map, result: Json) -> None:
-        scope = self._scope(place)
+        scope = self.scope(place)
         if isinstance(scope, JsonataScope):
             self._leave(place, scope.with_states(result=result), result, state.output, state.assign, state.next)
             return

@@ -1,23 +1,27 @@
-"""Map states: their iterations, as many at once as may be."""
+"""Map states in mode INLINE: their iterations, as many at once as may be."""
 
 from entrepot.services.stepfunctions.language.definition import Map
 from entrepot.services.stepfunctions.language.evaluation import Scope
 from entrepot.services.stepfunctions.language.jsonata import JsonataScope
 from entrepot.services.stepfunctions.state import Frame, Phase
 
-from .failing import Failing
+from .map_runs import MapRuns
 from .places import Place
 
 MAP_CONCURRENCY_LIMIT = 40
 """Iterations of an inline Map that run at once at most. Source: Step Functions' service quotas."""
 
 
-class MapStates(Failing):
+class MapStates(MapRuns):
     """What a step does about maps."""
 
     def _map(self, place: Place) -> None:
         state, frame = place.state, place.frame
         assert isinstance(state, Map)
+        frame.token = ""
+        if state.distribution is not None:
+            self._map_run(place, state, state.distribution)
+            return
         scope = self._effective(place)
         items, concurrency = state.items(scope), state.concurrency(scope)
         self._record(place, "MapStateStarted", {"length": len(items)})
@@ -45,12 +49,12 @@ class MapStates(Failing):
         self._record(iteration, "MapIterationStarted", {"name": state.name, "index": iteration.index})
         child.input = child.item
         if state.item_selector is not None:
-            scope = self._scope(place)
+            scope = self.scope(place)
             item = {"Item": {"Index": iteration.index, "Value": child.item}}
             context = {**scope.context, "Map": item}
             if state.is_jsonata:
                 inner: Scope = JsonataScope({**scope.data, "context": context}, context, scope.variables)
             else:
-                inner = Scope(self._select(state.input_path, scope), context, scope.variables)
+                inner = Scope(self.select(state.input_path, scope), context, scope.variables)
             child.input = state.item_selector.evaluate(inner)
         self._ready.append(iteration)
