@@ -464,7 +464,7 @@ async def test_rules_are_put_described_listed_and_deleted(house: House) -> None:
     [
         ({"Id": "t", "Arn": "nonsense"}, "Provided Arn is not in correct format"),
         ({"Id": "t", "Arn": MACHINE}, "RoleArn is required for target"),
-        ({"Id": "t", "Arn": "arn:aws:sns:us-east-1:000000000000:q"}, "not supported here"),
+        ({"Id": "t", "Arn": "arn:aws:kinesis:us-east-1:000000000000:stream/q"}, "not supported here"),
         (machine_target(Input="{"), "JSON syntax error in input"),
         (machine_target(Input="1", InputPath="$"), "Only one of Input, InputPath, or InputTransformer"),
         (machine_target(InputPath="detail"), "must start with '\\$'"),

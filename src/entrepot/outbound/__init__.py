@@ -11,6 +11,7 @@ from entrepot.outbound.errors import (
     InvalidRequestError,
     OutboundError,
     TimedOutError,
+    UnknownHostError,
 )
 from entrepot.outbound.messages import Request, Response, Send
 from entrepot.outbound.policy import Policy
@@ -26,4 +27,5 @@ __all__ = [
     "Response",
     "Send",
     "TimedOutError",
+    "UnknownHostError",
 ]

@@ -19,5 +19,9 @@ class ConnectionFailedError(OutboundError):
     """No connection, a connection that broke, a certificate that does not verify, or an answer that is no HTTP."""
 
 
+class UnknownHostError(ConnectionFailedError):
+    """The name has no address. Trying again soon does not help."""
+
+
 class TimedOutError(OutboundError):
     """The answer did not come whole within the request's time."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpcore
 
-from entrepot.outbound.errors import ConnectionFailedError, DeniedError
+from entrepot.outbound.errors import ConnectionFailedError, DeniedError, UnknownHostError
 from entrepot.outbound.policy import Policy
 
 ADDRESSES_LIMIT = 8
@@ -76,5 +76,7 @@ async def _look_up(host: str, port: int) -> list[str]:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise ConnectionFailedError(f"The name {host} cannot be resolved: {error}.") from error
+        temporary = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        shape = ConnectionFailedError if temporary else UnknownHostError
+        raise shape(f"The name {host} cannot be resolved: {error}.") from error
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))

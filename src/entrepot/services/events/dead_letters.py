@@ -7,6 +7,7 @@ from typing import Any
 from entrepot.database import Reader, Transaction
 from entrepot.errors import AwsError
 from entrepot.services.events.delivery import Queued, is_retryable
+from entrepot.services.events.errors import TargetError
 from entrepot.services.events.rules import Target
 from entrepot.services.events.targets import queue_url
 
@@ -59,12 +60,23 @@ def message(queued: Queued, target: Target, rule_arn: str, error: AwsError) -> d
 
 
 def _error_code(error: AwsError) -> str:
+    """Return AWS's ERROR_CODE. Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-rule-dlq.html"""
+    if isinstance(error, TargetError):
+        return error.dead_letter_code
     if "AccessDenied" in error.code:
-        return "NO_PERMISSIONS"
-    if any(word in error.code for word in ("NotFound", "DoesNotExist", "NonExistent")):
+        return "FAILED_TO_ASSUME_ROLE" if "sts:AssumeRole" in error.message else "NO_PERMISSIONS"
+    if any(word in error.code for word in ("NotFound", "DoesNotExist", "NonExistent", "NoSuchEntity")):
         return "NO_RESOURCE"
-    if "Thrott" in error.code or error.code == "TooManyRequestsException":
+    if "AlreadyExists" in error.code:
+        return "RESOURCE_ALREADY_EXISTS"
+    if "Thrott" in error.code or error.code in ("TooManyRequestsException", "RequestLimitExceeded", "SlowDown"):
         return "THROTTLING"
+    if "LimitExceeded" in error.code:
+        return "RESOURCE_LIMIT_EXCEEDED"
+    if error.code in ("ConflictException", "ResourceConflictException", "ConcurrentModificationException"):
+        return "RESOURCE_MODIFICATION_COLLISION"
+    if error.code.startswith(("Validation", "InvalidParameter")):
+        return "INVALID_PARAMETER"
     return "INTERNAL_ERROR" if error.status >= 500 else "SDK_CLIENT_ERROR"
 
 

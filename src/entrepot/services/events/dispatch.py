@@ -16,11 +16,15 @@ from entrepot import clock, faults, ids
 from entrepot.database import Database, Transaction
 from entrepot.errors import AwsError, EntrepotError, InternalError
 from entrepot.operations import AsyncOperation, Call, Operations, Permission, Principal
-from entrepot.services.events import delivery, targets
+from entrepot.outbound import OutboundError, Send
+from entrepot.services.events import api_destinations, delivery, http_invocation, targets
+from entrepot.services.events.api_destinations import is_api_destination
+from entrepot.services.events.connections import Connections
 from entrepot.services.events.delivery import Queued
-from entrepot.services.events.errors import ResourceNotFoundError
+from entrepot.services.events.errors import ResourceNotFoundError, TargetError
 from entrepot.services.events.input import input_text
 from entrepot.services.events.outcomes import Outcomes
+from entrepot.services.events.rate_limits import RateLimits
 from entrepot.services.events.rulebook import Rulebook
 from entrepot.services.events.rules import Rule, Target, require_bus
 
@@ -47,6 +51,9 @@ STOP_TIMEOUT_S = 5.0
 
 POLL_S = 1.0
 """How often the queue is looked at without a signal, for what other processes queued."""
+
+UNAUTHORIZED_LIMIT = 10_000
+"""Deliveries that were answered with 401 or 407 and wait for a new token."""
 
 _SESSION_NAME = "entrepot-events"
 _log = logging.getLogger(__name__)
@@ -81,6 +88,8 @@ class Dispatch:
         service_principal: Principal,
         forward: Forward,
         wake: Callable[[], None],
+        connections: Connections,
+        send: Send,
     ) -> None:
         self._database = database
         self._operations = operations
@@ -90,6 +99,10 @@ class Dispatch:
         self._service_principal = service_principal
         self._forward_event = forward
         self._wake = wake
+        self._connections = connections
+        self._send = send
+        self._rate_limits = RateLimits()
+        self._unauthorized: set[int] = set()
         self.in_flight: dict[asyncio.Task[None], str] = {}
 
     async def stop(self) -> None:
@@ -175,6 +188,8 @@ class Dispatch:
         if targets.is_bus(lease.target.arn):
             self._forward(tx, lease)
             return []
+        if is_api_destination(lease.target.arn):
+            return self._lease_destination(tx, lease, busy)
         invocation = self._invocation(lease)
         if isinstance(self._operations.find(invocation.service, invocation.operation), AsyncOperation):
             return self._lease(tx, lease, busy)
@@ -212,6 +227,24 @@ class Dispatch:
         delivery.postpone(tx, lease.queued.delivery_id, due_at_ms=due_at_ms, tries=lease.queued.tries)
         return [lease] if free else []
 
+    def _lease_destination(self, tx: Transaction, lease: _Lease, busy: tuple[str, ...]) -> list[_Lease]:
+        """Lease a delivery to an API destination when its rate allows, else let it wait for its turn."""
+        queued, arn, now_ms = lease.queued, lease.target.arn, clock.now_ms()
+        destination = api_destinations.find_by_arn(tx, arn)
+        if destination is None:
+            self._outcomes.failed(queued, ResourceNotFoundError(f"API destination {arn} does not exist."), tx)
+            return []
+        if now_ms - queued.queued_at_ms > lease.target.retry_policy.maximum_event_age_s * 1000:
+            late = "The event was too old before its turn came: the destination's rate limit is below what arrives."
+            self._outcomes.failed(queued, TargetError(late, dead_letter_code="THROTTLING", retryable=True), tx)
+            return []
+        if len(busy) < IN_FLIGHT_LIMIT and busy.count(arn) < IN_FLIGHT_PER_TARGET_LIMIT:
+            wait_ms = self._rate_limits.wait_ms(arn, queued.delivery_id, destination.rate_limit_per_s, now_ms)
+            if wait_ms > 0:
+                delivery.postpone(tx, queued.delivery_id, due_at_ms=now_ms + wait_ms, tries=queued.tries)
+                return []
+        return self._lease(tx, lease, busy)
+
     # ── outside of the ledger ────────────────────────────────────────────────────────────────────────────────────
 
     async def _deliver_outside(self, lease: _Lease) -> None:
@@ -233,10 +266,35 @@ class Dispatch:
         await self._record(queued, partial(self._outcomes.failed, queued, failure))
 
     async def _invoke(self, lease: _Lease) -> None:
+        if is_api_destination(lease.target.arn):
+            await self._invoke_destination(lease)
+            return
         invocation, call = self._invocation(lease), self._call(lease)
         if invocation.service == "logs":
             await self._ensure_stream(invocation.request, call)
         await self._operations.perform(invocation.service, invocation.operation, invocation.request, call)
+
+    async def _invoke_destination(self, lease: _Lease) -> None:
+        """Call an API destination; with OAuth a refused token is renewed for the next try."""
+        arn = lease.target.arn
+        self._operations.require(Permission("events:InvokeApiDestination", arn), self._call(lease))
+        destination = await self._database.read(lambda reader: api_destinations.find_by_arn(reader, arn))
+        if destination is None:
+            raise ResourceNotFoundError(f"API destination {arn} does not exist.")
+        renew = lease.queued.delivery_id in self._unauthorized
+        self._unauthorized.discard(lease.queued.delivery_id)
+        added = await self._connections.parameters(destination.connection_arn, renew=renew)
+        http_parameters = lease.target.definition.get("HttpParameters") or {}
+        event = json.loads(lease.queued.event_text)
+        try:
+            answer = await self._send(
+                http_invocation.request_of(destination, added, http_parameters, event, self._input(lease))
+            )
+        except OutboundError as error:
+            raise http_invocation.no_answer(error) from None
+        if answer.status in http_invocation.UNAUTHORIZED and len(self._unauthorized) < UNAUTHORIZED_LIMIT:
+            self._unauthorized.add(lease.queued.delivery_id)
+        http_invocation.check_answer(answer)
 
     async def _record(self, queued: Queued, work: Callable[[Transaction], None]) -> None:
         try:

@@ -67,6 +67,12 @@ def at_path(event: Any, text: str) -> Any:
     return _walk(event, parse_path(text))
 
 
+def value_at(event: Any, text: str) -> Any:
+    """Return what is at a JSON path of the event; None when nothing is."""
+    found = at_path(event, text)
+    return None if found is _Missing else found
+
+
 def _walk(value: Any, steps: tuple[Step, ...]) -> Any:
     for number, step in enumerate(steps):
         if step == "*":

@@ -19,8 +19,10 @@ from entrepot.operations import (
 from entrepot.services.events import edge, schedule, tags
 from entrepot.services.events import input as inputs
 from entrepot.services.events import targets as destinations
+from entrepot.services.events.api_destination_operations import api_destination_operations
 from entrepot.services.events.archive_operations import archive_operations
 from entrepot.services.events.bus_operations import bus_operations
+from entrepot.services.events.connection_operations import connection_operations
 from entrepot.services.events.edge import bus_arn, bus_name_of, check_name, page, tag_map
 from entrepot.services.events.errors import LimitExceededError, ValidationError
 from entrepot.services.events.leaf import finite
@@ -65,6 +67,8 @@ def operations(events: Events) -> list[Operation]:
         read("TestEventPattern", on_any("TestEventPattern"), test_event_pattern),
         *bus_operations(events),
         *archive_operations(events),
+        *connection_operations(events),
+        *api_destination_operations(events),
     ]
 
 

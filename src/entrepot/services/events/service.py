@@ -1,7 +1,8 @@
 """Events: takes events in, matches them against the rules, and has them delivered, each exactly as often as it must.
 
 An event is matched in the transaction that puts it; what matches becomes rows of a queue there, which `dispatch.py` empties.
-Two loops run: one delivers and fires schedules, one does what has time (replays, what archives no longer keep).
+Three loops run: one delivers and fires schedules, one does what has time (replays, what archives no longer keep), one
+authorises connections.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import EntrepotError
 from entrepot.loglines import WriteLog
 from entrepot.operations import Operations, Principal
+from entrepot.outbound import DeniedError, Request, Response, Send
+from entrepot.sealing import Seal
 from entrepot.services.events import archives, dead_letters, delivery, due_times, replays, targets
+from entrepot.services.events.connections import Connections
 from entrepot.services.events.delivery import OnDelivery
 from entrepot.services.events.dispatch import POLL_S, Dispatch, PrincipalForRole
 from entrepot.services.events.errors import ResourceNotFoundError, ValidationError
@@ -35,7 +39,14 @@ attempt under which that happens where somebody counts them, else None."""
 SWEEP_PERIOD_S = 60.0
 """How often archives are looked at for what they no longer keep."""
 
+CONNECTIONS_POLL_S = 10.0
+"""How often connections that another process made are looked for."""
+
 _log = logging.getLogger(__name__)
+
+
+async def _no_network(request: Request) -> Response:
+    raise DeniedError("Nothing can be called: these events have no client for HTTP.")
 
 
 class Events:
@@ -52,8 +63,16 @@ class Events:
         on_delivered: OnDelivery,
         on_delivery_failed: OnDelivery,
         on_replayed: OnReplayed | None = None,
+        send: Send | None = None,
+        seal: Seal | None = None,
         write_log: WriteLog | None = None,
     ) -> None:
+        """`send` calls HTTP endpoints; without it none can be. `seal` keeps the secrets of connections; without it they
+        last as long as this object."""
+        send = send or _no_network
+        self.connections = Connections(
+            database, account, seal=seal or Seal(bytes.fromhex(ids.random_hex(32)), "events"), send=send
+        )
         self.database = database
         self.account = account
         self.rules = Rules(account.arn("events", "rule/"))
@@ -61,6 +80,7 @@ class Events:
         self._on_replayed = on_replayed
         self._wake = asyncio.Event()
         self._wake_upkeep = asyncio.Event()
+        self._wake_connections = asyncio.Event()
         self._swept_at_s = float("-inf")
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -71,6 +91,7 @@ class Events:
         self.dispatch = Dispatch(
             database, operations, self._rulebook, self.outcomes, principal_for_role=principal_for_role,
             service_principal=service_principal, forward=self._forward, wake=self._wake.set,
+            connections=self.connections, send=send,
         )  # fmt: skip
 
     async def start(self) -> None:
@@ -79,16 +100,18 @@ class Events:
         self._stopping = False
         self._wake.set()
         self._wake_upkeep.set()
+        self._wake_connections.set()
         self._tasks = [
             asyncio.create_task(self._repeat(self._wake, self._deliver), name="events-delivery"),
             asyncio.create_task(self._repeat(self._wake_upkeep, self.keep_up), name="events-upkeep"),
+            asyncio.create_task(self._repeat(self._wake_connections, self._authorize), name="events-connections"),
         ]
 
     async def stop(self) -> None:
         """Stop taking deliveries; wait for those under way, which their leases protect if they are cut off."""
         self._stopping = True
-        self._wake.set()
-        self._wake_upkeep.set()
+        for wake in (self._wake, self._wake_upkeep, self._wake_connections):
+            wake.set()
         # Not cancelled: what the delivery loop has leased has to be begun, or it waits for its lease to run out.
         await asyncio.gather(*self._tasks)
         self._tasks = []
@@ -268,6 +291,13 @@ class Events:
         if await self.database.read(lambda reader: reader.one("SELECT 1 FROM events_archived LIMIT 1")) is None:
             return False
         return await self.database.write(lambda tx: archives.sweep(tx, now_ms))
+
+    async def _authorize(self) -> float:
+        return 0.0 if await self.connections.authorize_waiting() else CONNECTIONS_POLL_S
+
+    def connection_changed(self) -> None:
+        """Authorise a new or changed connection soon."""
+        self._wake_connections.set()
 
     def replay_started(self) -> None:
         """Make the first step of a replay soon."""

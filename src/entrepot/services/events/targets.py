@@ -1,5 +1,6 @@
 """What a target's ARN stands for: the operation that delivers to it, and that operation's request."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,8 +8,15 @@ from typing import Any
 from entrepot import arns, ids
 from entrepot.arns import Arn
 from entrepot.operations import Permission
+from entrepot.services.events.api_destinations import is_api_destination
 from entrepot.services.events.errors import ValidationError
+from entrepot.services.events.input import parse_path
 from entrepot.services.events.rules import Target
+
+HTTP_PARAMETERS_LIMIT = 100
+"""Headers, query parameters or path parameters of one target, each."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,512}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,8 @@ def permissions(target_arn: str) -> list[Permission]:
         return [Permission(f"logs:{action}", stream) for action in ("CreateLogStream", "PutLogEvents")]
     if arn.service == "sqs":
         return [Permission("sqs:SendMessage", target_arn)]
+    if arn.service == "sns":
+        return [Permission("sns:Publish", target_arn)]
     if is_bus(target_arn):
         return [Permission("events:PutEvents", target_arn)]
     return []
@@ -73,6 +83,10 @@ def is_fifo(queue_arn: str) -> bool:
     return queue_arn.endswith(".fifo")
 
 
+def _is_topic(arn: Arn) -> bool:
+    return arn.service == "sns" and ":" not in arn.resource
+
+
 def check(target: Target) -> None:
     """Raise ValidationError, as PutTargets does, unless events can be delivered to this target."""
     try:
@@ -81,29 +95,62 @@ def check(target: Target) -> None:
         raise ValidationError(
             f"Parameter {target.arn} is not valid. Reason: Provided Arn is not in correct format."
         ) from None
-    if arn.service == "states" and arn.resource.startswith("stateMachine:"):
-        if not target.role_arn:
-            raise ValidationError(f"RoleArn is required for target {target.arn}.")
-    elif arn.service == "sqs":
+    if (is_state_machine(target.arn) or is_api_destination(target.arn)) and not target.role_arn:
+        raise ValidationError(f"RoleArn is required for target {target.arn}.")
+    if arn.service == "sqs":
         _check_queue(target)
     elif is_bus(target.arn):
         if target.input is not None or target.input_path is not None or target.input_template is not None:
             raise ValidationError(
                 f"An event goes to another bus as it is: target {target.target_id} must have no input."
             )
-    elif not (arn.service == "lambda" and arn.resource.startswith("function:")) and not _is_log_group(arn):
+    elif not (
+        is_state_machine(target.arn)
+        or is_api_destination(target.arn)
+        or _is_topic(arn)
+        or _is_log_group(arn)
+        or (arn.service == "lambda" and arn.resource.startswith("function:"))
+    ):
         raise ValidationError(
             f"Parameter {target.arn} is not valid. Reason: targets of {arn.service} are not supported here; a target is "
-            "a state machine, a function, a log group, a queue or an event bus."
+            "a state machine, a function, a log group, a topic, a queue, an API destination or an event bus."
         )
-    for member in ("EcsParameters", "BatchParameters", "KinesisParameters", "HttpParameters",
-                   "RunCommandParameters", "RedshiftDataParameters", "SageMakerPipelineParameters",
-                   "AppSyncParameters"):  # fmt: skip
+    _check_members(target, arn)
+    _check_dead_letters(target)
+
+
+def _check_members(target: Target, arn: Arn) -> None:
+    """Refuse parameters for other kinds of targets, rather than ignore them."""
+    for member in ("EcsParameters", "BatchParameters", "KinesisParameters", "RunCommandParameters",
+                   "RedshiftDataParameters", "SageMakerPipelineParameters", "AppSyncParameters"):  # fmt: skip
         if member in target.definition:
             raise ValidationError(f"{member} is not supported for target {target.target_id}.")
     if arn.service != "sqs" and "SqsParameters" in target.definition:
         raise ValidationError(f"SqsParameters are for queues only; target {target.target_id} is none.")
-    _check_dead_letters(target)
+    if "HttpParameters" in target.definition:
+        if not is_api_destination(target.arn):
+            raise ValidationError(f"HttpParameters are for API destinations only; target {target.target_id} is none.")
+        _check_http_parameters(target)
+
+
+def _check_http_parameters(target: Target) -> None:
+    given = target.definition["HttpParameters"] or {}
+    headers, query = given.get("HeaderParameters") or {}, given.get("QueryStringParameters") or {}
+    path = given.get("PathParameterValues") or ()
+    if max(len(headers), len(query), len(path)) > HTTP_PARAMETERS_LIMIT:
+        raise ValidationError(
+            f"HttpParameters of target {target.target_id} have more than {HTTP_PARAMETERS_LIMIT} entries."
+        )
+    for name in headers:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValidationError(
+                f"HttpParameters of target {target.target_id}: {name[:100]!r} is no name of a header."
+            )
+    for value in (*headers.values(), *query.values(), *path):
+        if any(ord(character) < 32 for character in value):
+            raise ValidationError(f"HttpParameters of target {target.target_id} have a control character.")
+        if value.startswith("$"):
+            parse_path(value)
 
 
 def _check_queue(target: Target) -> None:
@@ -171,6 +218,8 @@ def invocation(
                 **({"MessageGroupId": group_id} if group_id else {}),
             },
         )
+    if arn.service == "sns":
+        return Invocation("sns", "Publish", {"TopicArn": target.arn, "Message": input_text})
     return Invocation(
         "logs",
         "PutLogEvents",
