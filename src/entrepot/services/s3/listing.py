@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from entrepot.database import Reader, Row, Value
 from entrepot.services.s3 import buckets
+from entrepot.services.s3.errors import NoSuchBucketError
 from entrepot.services.s3.objects import Bucket
 
 FIRST_BATCH = 32
@@ -85,7 +86,19 @@ def after_prefix(prefix: str) -> str | None:
 
 
 def exists_below(reader: Reader, bucket: str, prefix: str) -> bool:
-    """Return whether any object's key starts with `prefix`."""
+    """Return whether any object's key starts with `prefix`. Raises NoSuchBucketError."""
+    end = after_prefix(prefix)
+    if end is not None:
+        # Mostly there is nothing at all, which one statement tells.
+        row = reader.one(
+            "SELECT EXISTS (SELECT 1 FROM s3_version v WHERE v.bucket_id = b.bucket_id AND v.key >= ? AND v.key < ?) "
+            "FROM s3_bucket b WHERE b.name = ?",
+            (prefix, end, bucket),
+        )
+        if row is None:
+            raise NoSuchBucketError(bucket)
+        if not row[0]:
+            return False
     return len(list_objects(reader, bucket, prefix=prefix, limit=1)) > 0
 
 
