@@ -15,7 +15,6 @@ from entrepot.errors import AwsError
 from entrepot.loglines import LogLine
 from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
 from entrepot.outbound import Outbound, Policy
-from entrepot.sealing import Seal
 from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sqs, stepfunctions, sts, transfer
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
@@ -60,8 +59,7 @@ class Composition:
         self.blobs = LocalBlobStore(data)
         self.logs = logs.Logs(data / "logs", self.account)
         self.write_log = self.logs.write_log
-        secret = _secret(folder)
-        self.iam = iam.IAM(self.database, self.account, secret=secret, audit=self._audit)
+        self.iam = iam.IAM(self.database, self.account, secret=_secret(folder), audit=self._audit)
         self.operations = Operations(self.database, self.iam.authorize)
         self.outbound = _outbound(folder, settings)
         self.transfer = transfer.Transfer(self.database, self.account)
@@ -100,8 +98,6 @@ class Composition:
             on_delivered=self.files.delivered,
             on_delivery_failed=self.files.delivery_failed,
             on_replayed=self._replayed,
-            send=self.outbound.send,
-            seal=Seal(secret, "events connections"),
             write_log=self.write_log,
         )
         self.stepfunctions = stepfunctions.StepFunctions(
@@ -119,6 +115,8 @@ class Composition:
             self.account,
             folder=data / "functions",
             issue_credentials=lambda role, session: self.iam.issue_credentials(role, session, duration_s=43_200),
+            isolation="enforce" if settings.workers.isolation == "enforce" else "best-effort",
+            worker_limit=settings.workers.limit or lambda_.WORKER_LIMIT,
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
             neighbours=lambda_.Neighbours(

@@ -215,19 +215,23 @@ async def _serve(folder: StackFolder, settings: Settings, on_ready: Callable[[Ad
     await server.stop()
 
 
-def check(folder: StackFolder, settings: Settings) -> None:
-    """Validate the stack by furnishing an empty ledger with it; raise SettingsError. Nothing of the stack changes."""
+def check(folder: StackFolder, settings: Settings) -> list[str]:
+    """Validate the stack by furnishing an empty ledger with it; raise SettingsError. Nothing of the stack changes.
 
-    async def furnish(data: Path) -> None:
+    Return what this machine lacks to isolate functions; EntrepotError when the settings insist on it.
+    """
+
+    async def furnish(data: Path) -> list[str]:
         rooms = Composition(folder, settings, data)
         try:
             await rooms.furnish()
+            return [str(gap) for gap in await rooms.lambda_.pool.isolation.check()]
         finally:
             await rooms.close()
 
     sftp_settings(folder, settings)
     with tempfile.TemporaryDirectory(prefix="entrepot-check-") as scratch:
-        uvloop.run(furnish(Path(scratch)))
+        return uvloop.run(furnish(Path(scratch)))
 
 
 def backup(folder: StackFolder, settings: Settings, target: Path) -> None:

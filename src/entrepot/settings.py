@@ -66,6 +66,17 @@ class OutboundSection(_Section, frozen=True):
     ca_file: str | None = None
 
 
+class WorkersSection(_Section, frozen=True):
+    """`[workers]`: the processes that run functions.
+
+    `isolation` is "best-effort" (use what this machine permits, and say what is missing) or "enforce" (do not start when a part
+    is missing). `limit` workers of all functions together serve short invocations; by default two for each processor.
+    """
+
+    isolation: Annotated[str, msgspec.Meta(pattern="^(enforce|best-effort)$")] = "best-effort"
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+
+
 class Bucket(_Section, frozen=True):
     """`[buckets.NAME]`: `event_bridge` says whether the bucket's changes are events, as S3's notification configuration."""
 
@@ -173,6 +184,7 @@ class Settings(_Section, frozen=True):
     stack: StackSection = StackSection()
     server: ServerSection = ServerSection()
     storage: StorageSection = StorageSection()
+    workers: WorkersSection = WorkersSection()
     outbound: OutboundSection = OutboundSection()
     sftp: dict[str, Any] = {}
     buckets: dict[BucketName, Bucket] = {}
@@ -268,6 +280,7 @@ _OVERRIDABLE: Mapping[str, type[_Section] | None] = {
     "STACK": StackSection,
     "SERVER": ServerSection,
     "STORAGE": StorageSection,
+    "WORKERS": WorkersSection,
     "SFTP": None,
 }
 

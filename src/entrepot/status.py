@@ -24,6 +24,21 @@ class Addresses:
         return f"ready sftp={self.sftp} api={self.api}"
 
 
+async def _functions(rooms: Composition) -> Response:
+    """Return what GetStatus tells about functions."""
+    statistics = rooms.lambda_.pool.statistics()
+    queued, oldest_at_ms = await rooms.database.read(rooms.lambda_.async_invocations.backlog)
+    return {
+        "workers": statistics.workers,
+        "busy": statistics.busy,
+        "waiting": statistics.waiting,
+        "oldest_age_ms": int(statistics.oldest_age_s * 1000),
+        "queued": queued,
+        "oldest_queued_age_ms": max(0, clock.now_ms() - oldest_at_ms) if queued else 0,
+        "missing_isolation": [str(gap) for gap in rooms.lambda_.pool.isolation.gaps],
+    }
+
+
 def operations(rooms: Composition, addresses: Callable[[], Addresses], started_at_ms: int) -> list[Operation]:
     """Return the operations about a server; `addresses` is asked when somebody asks."""
 
@@ -43,6 +58,7 @@ def operations(rooms: Composition, addresses: Callable[[], Addresses], started_a
             "pending_deliveries": await rooms.database.read(rooms.events.count_pending),
             "dead_letters": await rooms.database.read(rooms.events.count_dead_letters),
             "dropped_log_lines": rooms.logs.statistics().dropped,
+            "functions": await _functions(rooms),
         }
 
     async def list_sessions(request: Request, call: Call) -> Response:

@@ -44,6 +44,14 @@ def status(stack: StackOption = HERE, output: FormatOption = Format.table) -> No
     typer.echo("  files     " + "   ".join(f"{show.status(name)} {files.get(name, 0)}" for name in sorted(files)))
     typer.echo(f"  sessions  {answer['sessions']} connected")
     typer.echo(f"  events    {answer['pending_deliveries']} waiting, {answer['dead_letters']} in the dead-letter store")
+    functions = answer["functions"]
+    typer.echo(
+        f"  functions {functions['busy']} of {functions['workers']} workers busy, {functions['waiting']} invocations waiting "
+        f"(oldest {functions['oldest_age_ms'] / 1000:.1f} s), {functions['queued']} asynchronous "
+        f"(oldest {functions['oldest_queued_age_ms'] / 1000:.0f} s)"
+    )
+    for gap in functions["missing_isolation"]:
+        typer.echo(f"            {gap}")
     typer.echo(f"  logs      {answer['dropped_log_lines']} lines dropped since the start")
 
 

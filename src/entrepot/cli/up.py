@@ -56,7 +56,7 @@ def check(stack: StackOption = HERE, output: FormatOption = Format.table) -> Non
 
     place = StackFolder(stack)
     loaded = settings.load(place)
-    server.check(place, loaded)
+    missing = server.check(place, loaded)
     counts = {
         "bucket": len(loaded.buckets),
         "user": len(loaded.users),
@@ -65,6 +65,9 @@ def check(stack: StackOption = HERE, output: FormatOption = Format.table) -> Non
         "function": len(loaded.functions),
     }
     if output is Format.json:
-        show.as_json({"valid": True, **{f"{name.replace(' ', '_')}s": n for name, n in counts.items()}})
+        numbers = {f"{name.replace(' ', '_')}s": n for name, n in counts.items()}
+        show.as_json({"valid": True, "missing_isolation": missing, **numbers})
         return
     typer.echo("The stack is valid: " + ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items()))
+    for gap in missing:
+        typer.echo(f"Functions are isolated less than they could be: {gap}")

@@ -16,6 +16,7 @@ def probe() -> dict[str, str]:
             missing[name] = reason
     if NAMESPACES in missing:
         missing[PROCESSES] = "it needs a mount namespace for its own /proc"
+        missing[USER] = "it needs a mount namespace to reach its code, which lies in the server's private folder"
     return missing
 
 

@@ -11,11 +11,13 @@ from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.invocation import InvocationResult
 from entrepot.services.lambda_.neighbours import Neighbours
 from entrepot.services.lambda_.operations import operations
+from entrepot.services.lambda_.pool import WORKER_LIMIT
 from entrepot.services.lambda_.schema import MIGRATIONS
 from entrepot.services.lambda_.service import IssueCredentials, Lambda
 
 __all__ = [
     "MIGRATIONS",
+    "WORKER_LIMIT",
     "FunctionConfiguration",
     "InvocationResult",
     "IssueCredentials",

@@ -140,6 +140,12 @@ class AsyncInvocations:
         tx.after_commit(self._wake.set)
         return request_id
 
+    @staticmethod
+    def backlog(reader: Reader) -> tuple[int, int]:
+        """Return how many invocations are not finished, and when the oldest of them was queued (0 when there is none)."""
+        row = reader.one("SELECT count(*), min(created_at_ms) FROM lambda_async_invocation WHERE state = 'waiting'", ())
+        return (int(row[0]), int(row[1] or 0)) if row else (0, 0)
+
     async def dead(self, limit: int = 100) -> list[Row]:
         """Return (request_id, function_name, payload, attempts, created_at_ms, error) of dead ones, newest first."""
         return await self._database.read(

@@ -98,6 +98,7 @@ class Isolation:
         self._launcher: subprocess.Popen[bytes] | None = None
         self._requests: socket.socket | None = None
         self._number = 0
+        self._readable: set[Path] = set()
 
     async def open(self) -> None:
         """Start the launcher and find out what there is. IsolationError when parts are missing and `enforce` is set."""
@@ -116,10 +117,18 @@ class Isolation:
             lines = "\n".join(f"  {gap}" for gap in self.gaps)
             raise IsolationError(
                 f'This machine does not isolate functions fully, and isolation = "enforce" insists on it:\n{lines}\n'
-                'Give the server what is missing, or set isolation = "best-effort" in [lambda] of stack.toml.'
+                'Give the server what is missing, or set isolation = "best-effort" in [workers] of stack.toml.'
             )
         for gap in self.gaps:
             _log.warning("Functions are isolated less than they could be: %s", gap)
+
+    async def check(self) -> tuple[Gap, ...]:
+        """Return what is missing, without keeping anything open. IsolationError as `open()`."""
+        try:
+            await self.open()
+        finally:
+            self.close()
+        return self.gaps
 
     def close(self) -> None:
         """End the launcher and remove the control groups."""
@@ -153,6 +162,8 @@ class Isolation:
         os.chmod(scratch, 0o700)  # noqa: PTH101
         if self.has(guard.USER):
             os.chown(scratch, uid, uid)
+            for code in filter(None, (process.task, process.layers)):
+                self._let_read(code)
         group = None
         if self._cgroups is not None:
             group = self._cgroups.make(process.folder.name, memory_bytes=process.memory_bytes, tasks=TASKS_LIMIT)
@@ -177,6 +188,17 @@ class Isolation:
             ours.send(json.dumps(specification).encode())
             self._request(b"start", theirs.fileno(), output)
         return Sandbox(ours, group)
+
+    def _let_read(self, code: Path) -> None:
+        """Let other users read a folder of code; it lies in the stack's private folder, so nobody else gets this far."""
+        if code in self._readable:
+            return
+        for folder, _, names in os.walk(code):
+            os.chmod(folder, 0o755)  # noqa: PTH101, S103
+            for name in names:
+                path = os.path.join(folder, name)  # noqa: PTH118
+                os.chmod(path, 0o755 if os.stat(path).st_mode & 0o100 else 0o644)  # noqa: PTH101, PTH116
+        self._readable.add(code)
 
     def _limits(self, process: Process) -> dict[str, int]:
         own_count = self.has(guard.USER) or (self.has(guard.NAMESPACES) and os.geteuid() != 0)

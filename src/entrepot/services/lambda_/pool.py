@@ -18,6 +18,7 @@ from entrepot.services.lambda_ import processes
 from entrepot.services.lambda_.configuration import FunctionConfiguration
 from entrepot.services.lambda_.errors import LambdaServiceError, TooManyRequestsError
 from entrepot.services.lambda_.invocation import Invocation
+from entrepot.services.lambda_.isolation import Isolation
 from entrepot.services.lambda_.pace import Pace
 from entrepot.services.lambda_.worker import Surroundings, Worker
 
@@ -215,6 +216,11 @@ class Pool:
         self._queued += 1
         self._queued_bytes += size
         self._scale(function)
+
+    @property
+    def isolation(self) -> Isolation:
+        """How functions are kept apart, and what this machine lacks for it."""
+        return self._surroundings.isolation
 
     def statistics(self) -> PoolStatistics:
         """Return how much there is to do and who does it."""

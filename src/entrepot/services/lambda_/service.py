@@ -33,6 +33,7 @@ from entrepot.services.lambda_.errors import InvalidRequestContentError, Request
 from entrepot.services.lambda_.event_source_mappings import EventSourceMapping
 from entrepot.services.lambda_.event_sources import EventSources
 from entrepot.services.lambda_.invocation import PAYLOAD_LIMIT_BYTES, Invocation, InvocationResult
+from entrepot.services.lambda_.isolation import Isolation, Mode
 from entrepot.services.lambda_.known import Known
 from entrepot.services.lambda_.neighbours import Neighbours, alone
 from entrepot.services.lambda_.sources import SourcePorts
@@ -60,6 +61,7 @@ class Lambda:
         wait_limit_s: float = pool.WAIT_LIMIT_S,
         idle_limit_s: float = pool.IDLE_LIMIT_S,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
+        isolation: Mode = "best-effort",
         neighbours: Neighbours | None = None,
     ) -> None:
         self.account = account
@@ -71,7 +73,7 @@ class Lambda:
         self._write_log = write_log
         self._functions: dict[str, Known] = {}
         self.pool = pool.Pool(
-            Surroundings(account, self.code, self._scratch, issue_credentials, endpoint_url, write_log),
+            Surroundings(account, self.code, self._scratch, issue_credentials, endpoint_url, write_log, Isolation(isolation)),
             worker_limit=worker_limit,
             wait_limit_s=wait_limit_s,
             idle_limit_s=idle_limit_s,
