@@ -15,6 +15,7 @@ from entrepot.errors import AwsError
 from entrepot.loglines import LogLine
 from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
 from entrepot.outbound import Outbound, Policy
+from entrepot.sealing import Seal
 from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sqs, stepfunctions, sts, transfer
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
@@ -59,7 +60,8 @@ class Composition:
         self.blobs = LocalBlobStore(data)
         self.logs = logs.Logs(data / "logs", self.account)
         self.write_log = self.logs.write_log
-        self.iam = iam.IAM(self.database, self.account, secret=_secret(folder), audit=self._audit)
+        secret = _secret(folder)
+        self.iam = iam.IAM(self.database, self.account, secret=secret, audit=self._audit)
         self.operations = Operations(self.database, self.iam.authorize)
         self.outbound = _outbound(folder, settings)
         self.transfer = transfer.Transfer(self.database, self.account)
@@ -98,6 +100,8 @@ class Composition:
             on_delivered=self.files.delivered,
             on_delivery_failed=self.files.delivery_failed,
             on_replayed=self._replayed,
+            send=self.outbound.send,
+            seal=Seal(secret, "events connections"),
             write_log=self.write_log,
         )
         self.stepfunctions = stepfunctions.StepFunctions(
