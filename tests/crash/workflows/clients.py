@@ -99,7 +99,7 @@ class Clients:
         """Ask again for what was not answered: the same name and input start one execution."""
         for run in self._book.unacknowledged():
             if KINDS[run.machine].type == "STANDARD" and source.random() < 0.7 and not self._stopping.is_set():
-                self._start(run)
+                self.start_run(run)
 
     def _start_new(self, source: random.Random) -> None:
         weights = {name: kind.weight for name, kind in KINDS.items() if kind.weight}
@@ -113,18 +113,18 @@ class Clients:
                 return
             until = datetime.now(UTC) + timedelta(seconds=source.uniform(0, WAIT_LIMIT_S))
             name = f"{machine}-{self._number}-{place}{'x' * source.randrange(2)}"
-            self._start(self._book.begin(machine, name, input_of(machine, until.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))))
+            self.start_run(self._book.begin(machine, name, input_of(machine, until.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))))
             if source.random() < 0.5:
                 self._stop_one(source)
             self._pause(source)
 
-    def _start(self, run: Run) -> None:
+    def start_run(self, run: Run) -> None:
+        """Start an execution; one that was started before an answer was lost may have ended since."""
         try:
             self._api("stepfunctions").start_execution(
                 stateMachineArn=machine_arn(run.machine), name=run.name, input=json.dumps(run.input)
             )
         except botocore.exceptions.ClientError as error:
-            # It was started, before its answer was lost, and has ended since.
             assert error.response["Error"]["Code"] == "ExecutionAlreadyExists", error
         run.acknowledged = True
 
@@ -143,12 +143,7 @@ class Clients:
         for place in range(source.randrange(5)):
             if self._stopping.is_set():
                 return
-            name = f"by-event-{self._number}-{place}"
-            self._book.events[name] = False
-            entry = {"Source": EVENT_SOURCE, "DetailType": "Begin", "Detail": json.dumps({"name": name})}
-            answer = self._api("events").put_events(Entries=[entry])
-            assert answer["FailedEntryCount"] == 0, answer
-            self._book.events[name] = True
+            self.put_event(f"by-event-{self._number}-{place}")
             self._pause(source)
         if self._with_function and not self._stopping.is_set():
             name = f"invoked-{self._number}"
@@ -157,6 +152,14 @@ class Clients:
                 FunctionName=FUNCTION, InvocationType="Event", Payload=json.dumps({"name": name})
             )
             self._book.invocations[name] = True
+
+    def put_event(self, name: str) -> None:
+        """Put an event that starts an execution."""
+        self._book.events[name] = False
+        entry = {"Source": EVENT_SOURCE, "DetailType": "Begin", "Detail": json.dumps({"name": name})}
+        answer = self._api("events").put_events(Entries=[entry])
+        assert answer["FailedEntryCount"] == 0, answer
+        self._book.events[name] = True
 
     # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -54,9 +54,9 @@ role = "everything"
 """
 
 
-def make_stack(folder: Path) -> Stack:
+def make_stack(folder: Path, *, environment: dict[str, str] | None = None) -> Stack:
     """Return a stack with everything but its queues; no worker is started before something is invoked."""
-    stack = Stack(folder)
+    stack = Stack(folder, environment=environment)
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     (folder / "policies" / "everything.json").write_text(json.dumps(everything))
     (folder / "rules" / "by-event.json").write_text(json.dumps({"source": [EVENT_SOURCE]}))
