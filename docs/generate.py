@@ -58,7 +58,7 @@ def _struct_section(title: str, struct: Any) -> list[str]:
     lines = [f"## `{title}`", "", _sentence(struct.__doc__), "", "| key | type | default |", "| --- | --- | --- |"]
     for field in msgspec.structs.fields(struct):
         default = "required" if field.required else f"`{_default(field)}`"
-        lines.append(f"| `{field.name}` | {_type(field.type)} | {default} |")
+        lines.append(f"| `{field.encode_name}` | {_type(field.type)} | {default} |")
     return [*lines, ""]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from entrepot import clock, ids, stack
 from entrepot.arns import Account
-from entrepot.aws import Endpoint
+from entrepot.aws import Endpoint, PublicAnswer
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.database import Reader, Transaction
 from entrepot.database.sqlite import SQLiteDatabase
@@ -16,7 +16,7 @@ from entrepot.loglines import LogLine
 from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
 from entrepot.outbound import Outbound, Policy
 from entrepot.sealing import Seal
-from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sqs, stepfunctions, sts, transfer
+from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sns, sqs, stepfunctions, sts, transfer
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
 
@@ -37,6 +37,7 @@ MIGRATIONS = (
     *iam.MIGRATIONS,
     *lambda_.MIGRATIONS,
     *s3.MIGRATIONS,
+    *sns.MIGRATIONS,
     *sqs.MIGRATIONS,
     *stack.MIGRATIONS,
     *stepfunctions.MIGRATIONS,
@@ -113,7 +114,7 @@ class Composition:
             write_log=self.write_log,
             on_execution_changed=self.files.execution_changed,
         )
-        self.endpoint = Endpoint(self.operations, self.iam.find_credentials, self.account)
+        self.endpoint = Endpoint(self.operations, self.iam.find_credentials, self.account, public=self._public)
         self.lambda_ = lambda_.Lambda(
             self.database,
             self.account,
@@ -130,6 +131,18 @@ class Composition:
                 lambda text: events.EventPattern.parse(text).matches,
             ),
         )
+        self.sns = sns.SNS(
+            self.database,
+            self.account,
+            self.operations,
+            endpoint_url=lambda: settings.server.public_url or self.endpoint.url,
+            key_file=folder.notifications_key_file,
+            compile_pattern=lambda text: events.EventPattern.parse(text).matches,
+            check_policy=iam.check_resource_policy,
+            send=self.outbound.send,
+            mail_server=_mail_server(folder, settings),
+            write_log=self.write_log,
+        )
         self.sqs = sqs.SQS(self.database, self.account, endpoint_url=lambda: self.endpoint.url)
         for service, room in self._rooms():
             self.operations.add(service, room)
@@ -143,6 +156,7 @@ class Composition:
             ("lambda", lambda_.operations(self.lambda_)),
             ("logs", logs.operations(self.logs)),
             ("s3", s3.operations(self.s3, self.operations.require)),
+            ("sns", sns.operations(self.sns)),
             ("sqs", sqs.operations(self.sqs)),
             ("stepfunctions", stepfunctions.operations(self.stepfunctions)),
             ("sts", sts.operations(self._sts())),
@@ -172,6 +186,12 @@ class Composition:
         furniture, services = Stack(self.folder, self.settings), self.services()
         await self.iam.start()
         await self.database.write(lambda tx: furniture.apply(tx, services, self.root))
+
+    async def _public(self, method: str, path: str, query: Mapping[str, str]) -> PublicAnswer | None:
+        """Answer what needs no signature: the links in notifications and mails, and the certificate that signs them."""
+        if not sns.public_links.is_public(method, path, query):
+            return None
+        return await sns.public_links.answer(self.sns, path, query)
 
     async def close(self) -> None:
         """Close what a composition opens; rooms that were started are stopped before."""
@@ -314,6 +334,24 @@ class Composition:
         now_ms = clock.now_ms()
         stream = clock.iso(now_ms)[:10]
         self.write_log(AUDIT_LOG_GROUP, stream, LogLine(now_ms, json.dumps(line, separators=(",", ":"))))
+
+
+def _mail_server(folder: StackFolder, settings: Settings) -> sns.MailServer | None:
+    section = settings.smtp
+    if not section.host:
+        return None
+    password_file = None if section.password_file is None else folder.path(section.password_file)
+    ca_file = None if settings.outbound.ca_file is None else folder.path(settings.outbound.ca_file)
+    return sns.MailServer(
+        host=section.host,
+        port=section.port,
+        from_address=section.from_address,
+        starttls=section.starttls,
+        tls=section.tls,
+        user=section.user,
+        password_file=password_file,
+        ca_file=ca_file,
+    )
 
 
 def _outbound(folder: StackFolder, settings: Settings) -> Outbound:

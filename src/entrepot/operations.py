@@ -52,12 +52,14 @@ class Call:
 class Permission:
     """One thing that IAM must allow: an action (`s3:PutObject`) on a resource ARN, with condition keys.
 
-    A condition key that holds several values has a tuple.
+    A condition key that holds several values has a tuple. `resource_policy` is the policy of the resource itself (JSON
+    text, "" for none), which can allow what the caller's policies do not, and deny what they allow.
     """
 
     action: str
     resource: str
     context: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    resource_policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,9 @@ class Operations:
     def require(self, permission: Permission, call: Call) -> None:
         """Raise AccessDeniedError unless IAM allows one thing; for operations that AWS decides part by part."""
         context = {"aws:SourceIp": call.source_ip, **permission.context}
-        decision = self._authorize(call.principal, Permission(permission.action, permission.resource, context))
+        decision = self._authorize(
+            call.principal, Permission(permission.action, permission.resource, context, permission.resource_policy)
+        )
         if not decision.allowed:
             because = "" if decision.reason.startswith("with ") else "because "
             raise AccessDeniedError(

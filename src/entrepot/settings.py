@@ -41,13 +41,15 @@ class StackSection(_Section, frozen=True):
 
 
 class ServerSection(_Section, frozen=True):
-    """`[server]`: where it listens. Port 0 means any free port. Nothing listens on `console_port` yet: it is the console's."""
+    """`[server]`: where it listens. Port 0 means any free port. Nothing listens on `console_port` yet: it is the console's.
+    `public_url` is how others reach the API (the links in notifications and mails), where that is not the listener's address."""
 
     host: str = "127.0.0.1"
     sftp_port: Port = 2222
     api_port: Port = 4566
     console_port: Port = 8080
     drain_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 20
+    public_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://[!-~]+[^/])?$")] = ""
 
 
 class StorageSection(_Section, frozen=True):
@@ -64,6 +66,21 @@ class OutboundSection(_Section, frozen=True):
     denied_networks: tuple[str, ...] = DENIED_NETWORKS
     plain_http_networks: tuple[str, ...] = PLAIN_HTTP_NETWORKS
     ca_file: str | None = None
+
+
+class SmtpSection(_Section, frozen=True):
+    """`[smtp]`: the server that takes the mails of SNS topics; without `host` none go out. `starttls` demands TLS after the
+    greeting, `tls` from the first byte (port 465); `password_file` holds the password of `user`."""
+
+    host: str = ""
+    port: Port = 587
+    from_address: Annotated[str, msgspec.Meta(pattern=r"^[^\s<>\"]{1,250}$")] = msgspec.field(
+        name="from", default="entrepot@localhost"
+    )
+    starttls: bool = True
+    tls: bool = False
+    user: str = ""
+    password_file: str | None = None
 
 
 class WorkersSection(_Section, frozen=True):
@@ -186,6 +203,7 @@ class Settings(_Section, frozen=True):
     storage: StorageSection = StorageSection()
     workers: WorkersSection = WorkersSection()
     outbound: OutboundSection = OutboundSection()
+    smtp: SmtpSection = SmtpSection()
     sftp: dict[str, Any] = {}
     buckets: dict[BucketName, Bucket] = {}
     pipelines: dict[str, Pipeline] = {}
@@ -215,6 +233,11 @@ class StackFolder:
     def operator_file(self) -> Path:
         """The operator's access key, as JSON (mode 0600)."""
         return self.folder / "keys" / "operator.json"
+
+    @property
+    def notifications_key_file(self) -> Path:
+        """The key and certificate that sign notifications, as PEM (mode 0600), made when it is missing."""
+        return self.folder / "keys" / "notifications.pem"
 
     @property
     def secret_file(self) -> Path:

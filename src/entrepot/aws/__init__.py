@@ -5,6 +5,6 @@ becomes a dict in the shape of botocore's model, passes the one gate (`entrepot.
 written in the service's protocol.
 """
 
-from entrepot.aws.endpoint import Endpoint, OnRequest, RequestRecord
+from entrepot.aws.endpoint import Endpoint, OnRequest, PublicAnswer, RequestRecord
 
-__all__ = ["Endpoint", "OnRequest", "RequestRecord"]
+__all__ = ["Endpoint", "OnRequest", "PublicAnswer", "RequestRecord"]

@@ -6,7 +6,7 @@ It knows no operation: what is registered in `Operations` is served, everything 
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -55,6 +55,12 @@ class RequestRecord:
     duration_ms: float
 
 
+PublicAnswer: TypeAlias = tuple[int, str, bytes]
+"""(status, content type, body)."""
+
+Public: TypeAlias = Callable[[str, str, Mapping[str, str]], Awaitable[PublicAnswer | None]]
+"""(method, path, query) of a request without a signature → an answer for everybody, or None."""
+
 OnRequest: TypeAlias = Callable[[RequestRecord], None]
 
 
@@ -84,11 +90,13 @@ class Endpoint:
         account: Account,
         *,
         on_request: OnRequest | None = None,
+        public: Public | None = None,
     ) -> None:
         self._operations = operations
         self._find_credentials = find_credentials
         self._account = account
         self._on_request = on_request
+        self._public = public
         self._listener = Listener(self._serve)
         self._buffered_bytes = 0
         self._url = ""
@@ -127,7 +135,7 @@ class Endpoint:
                 send, HttpResponse(error.status, {"Connection": "close"}, error.message.encode()), head=False
             )
             return
-        plain = _unsigned_answer(request)
+        plain = _unsigned_answer(request) or await self._public_answer(request)
         if plain is not None:
             await send_response(send, plain, head=request.method == "HEAD")
             return
@@ -142,6 +150,22 @@ class Endpoint:
             await send_response(send, response, head=request.method == "HEAD", gone=scope.get("entrepot.gone"))
         finally:
             self._record(exchange, response.status, began_s)
+
+    async def _public_answer(self, request: HttpRequest) -> HttpResponse | None:
+        """Answer what the rooms have for everybody, whoever asks without a signature."""
+        if self._public is None or request.method not in ("GET", "HEAD") or "authorization" in request.headers:
+            return None
+        try:
+            answer = await self._public(request.method, request.path, dict(query_pairs(request.query)))
+        except AwsError as error:
+            return HttpResponse(error.status, {"Content-Type": "text/plain"}, error.message.encode("utf-8", "replace"))
+        except Exception:  # noqa: BLE001  the top frame of a request: whatever it is, the caller gets an answer
+            _log.exception("GET %s failed", request.path)
+            return HttpResponse(500, {"Content-Type": "text/plain"}, b"An internal error occurred.\n")
+        if answer is None:
+            return None
+        status, content_type, body = answer
+        return HttpResponse(status, {"Content-Type": content_type}, body)
 
     def _begin(self, request: HttpRequest) -> _Exchange:
         """Find the service by what the request claims, so that even a refusal is in its protocol."""

@@ -57,10 +57,10 @@ class _Edge:
         return [Permission("dynamodb:ListStreams", scope)]
 
     def on_stream(self, action: str) -> Any:
-        return lambda request: [Permission(f"dynamodb:{action}", request["StreamArn"])]
+        return lambda request: [Permission(f"dynamodb:{action}", str(request.get("StreamArn", "*")))]
 
     def on_iterator(self, request: Request) -> list[Permission]:
-        return [Permission("dynamodb:GetRecords", _read_iterator(request["ShardIterator"])[0])]
+        return [Permission("dynamodb:GetRecords", _read_iterator(str(request.get("ShardIterator")))[0])]
 
     def _stream(self, reader: Reader, stream_arn: str) -> Stream:
         """Return a stream by its ARN; raise ResourceNotFoundException."""

@@ -45,6 +45,11 @@ def _decide(
     return statement.allowed
 
 
+def applies(statement: Statement, permission: Permission, variables: Mapping[str, str]) -> bool:
+    """Tell whether a statement that covers the action applies to a permission's resource and conditions."""
+    return _first((statement,), permission.resource, _Context(permission.context, variables)) is not None
+
+
 def _first(statements: tuple[Statement, ...], resource: str, context: "_Context") -> Statement | None:
     """Return the first statement that applies. What is unclear counts against the caller."""
     for statement in statements:

@@ -29,6 +29,7 @@ from entrepot.services.iam.credentials import (
 from entrepot.services.iam.errors import MalformedPolicyDocumentError, ValidationError
 from entrepot.services.iam.evaluate import FoldedVariables, evaluate, fold
 from entrepot.services.iam.policy import Policies, compile_policy
+from entrepot.services.iam.resource_policy import beside_resource_policy
 from entrepot.services.iam.roles import CompiledRole, Role, UserKey
 from entrepot.services.iam.service_linked import ADMINISTRATOR, NOTHING, SERVICE_POLICIES
 
@@ -137,7 +138,10 @@ class IAM:
         variables = self._remembered_variables(principal)
         if policies.uses_time or (session_policy is not None and session_policy.uses_time):
             variables = FoldedVariables(variables, **time_variables())
-        return evaluate(policies, session_policy, permission, variables)
+        decision = evaluate(policies, session_policy, permission, variables)
+        if not permission.resource_policy:
+            return decision
+        return beside_resource_policy(decision, principal, permission, variables)
 
     def _remembered_variables(self, principal: Principal) -> FoldedVariables:
         """Return the variables of a principal, which serves many requests of one session."""

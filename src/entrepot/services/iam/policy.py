@@ -138,7 +138,7 @@ def compile_policy(text: str, name: str, *, max_length: int = MAX_POLICY_LENGTH)
     version = document.get("Version", "2008-10-17")
     statements = []
     for index, (place, statement) in enumerate(statements_of(document)):
-        statements.append(_compile_statement(statement, place, name, index, variables=version == "2012-10-17"))
+        statements.append(compile_statement(statement, place, name, index, variables=version == "2012-10-17"))
     return Policies(tuple(statements), any(statement.names() & TIME_KEYS for statement in statements))
 
 
@@ -206,9 +206,10 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _compile_statement(
+def compile_statement(
     statement: dict[str, Any], place: str, policy_name: str, index: int, *, variables: bool
 ) -> Statement:
+    """Compile one statement that names no principal. Raise MalformedPolicyDocumentError."""
     for principal in ("Principal", "NotPrincipal"):
         if principal in statement:
             raise malformed(f"{place}.{principal}", "an identity policy names no principal: it belongs to one")

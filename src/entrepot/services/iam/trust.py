@@ -34,7 +34,7 @@ class TrustPolicy:
 
     def trusts(self, principal: Principal) -> bool:
         """Tell whether the principal may assume the role: no Deny names it, and an Allow does."""
-        names = _names(principal)
+        names = names_of(principal)
         effects = [
             statement.allows
             for statement in self.statements
@@ -44,8 +44,8 @@ class TrustPolicy:
         return bool(effects) and all(effects)
 
 
-def _names(principal: Principal) -> set[tuple[str, str]]:
-    """Return all names under which a trust policy may mention the principal."""
+def names_of(principal: Principal) -> set[tuple[str, str]]:
+    """Return all names under which a policy's Principal may mention the principal."""
     if principal.kind == "service":
         return {("Service", principal.name), ("Service", "*"), ("*", "*")}
     account_id = (principal.arn.split(":", 5) + [""] * 5)[4]
@@ -76,11 +76,12 @@ def _statement(place: str, statement: dict[str, Any]) -> TrustStatement:
     return TrustStatement(
         allows=statement["Effect"] == "Allow",
         actions=compile_actions(statement["Action"], f"{place}.Action"),
-        principals=tuple(_principals(statement["Principal"], f"{place}.Principal")),
+        principals=tuple(principals_of(statement["Principal"], f"{place}.Principal")),
     )
 
 
-def _principals(value: Any, place: str) -> list[tuple[str, str]]:
+def principals_of(value: Any, place: str) -> list[tuple[str, str]]:
+    """Return (kind, name) of whom a Principal element names. Raise MalformedPolicyDocumentError."""
     if value == "*":
         return [("*", "*")]
     if not isinstance(value, dict) or not value:
