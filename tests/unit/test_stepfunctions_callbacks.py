@@ -1,6 +1,7 @@
 """Tasks that wait: for their token, for heartbeats, for nested executions; and executions that a caller waits for."""
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,26 @@ async def test_a_token_may_come_back_before_the_call_does(tmp_path: Path) -> Non
         assert (await here.ended(arn))["output"] == "5"
         gate.set()
         assert "TaskSubmitted" not in await here.event_types(arn)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '["no ARN", 1, "x"]',
+        '[["a"], 1, "x"]',
+        '["a:b", 1, "x"]',
+        "[" * 1_500,
+        '{"a": 1, "b": 2, "c": 3}',
+        "1",
+        "\u00ff",
+    ],
+)
+async def test_what_is_no_token_is_refused_as_one(tmp_path: Path, content: str) -> None:
+    async with site(tmp_path) as here:
+        with pytest.raises(AwsError) as refused:
+            token = base64.urlsafe_b64encode(content.encode("latin-1")).decode()
+            await here.call("SendTaskSuccess", taskToken=token, output="{}")
+        assert refused.value.code == "InvalidToken"
 
 
 async def test_failure_can_be_retried_and_each_attempt_has_its_token(tmp_path: Path) -> None:

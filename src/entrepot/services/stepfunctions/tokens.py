@@ -8,6 +8,8 @@ import base64
 import hashlib
 import json
 
+from entrepot import arns
+
 from .errors import InvalidToken
 
 MAX_TOKEN_CHARACTERS = 2_048
@@ -24,8 +26,9 @@ def execution_arn(token: str) -> str:
     """Return the ARN of the execution that made a token. Raises InvalidToken."""
     try:
         arn, task_id, proof = json.loads(base64.b64decode(token[:MAX_TOKEN_CHARACTERS], b"-_", validate=True))
-    except (ValueError, TypeError):
-        raise InvalidToken("Invalid Token: 'Invalid token'") from None
-    if not (isinstance(arn, str) and isinstance(task_id, int) and isinstance(proof, str)):
+        is_ours = arns.parse(arn).service == "states" and isinstance(task_id, int) and isinstance(proof, str)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        is_ours = False
+    if not is_ours:
         raise InvalidToken("Invalid Token: 'Invalid token'")
-    return arn
+    return str(arn)
