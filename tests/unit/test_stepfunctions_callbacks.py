@@ -115,6 +115,34 @@ async def test_what_is_no_token_is_refused_as_one(tmp_path: Path, content: str) 
         assert refused.value.code == "InvalidToken"
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["at-once", "later"])
+@pytest.mark.parametrize("pattern", ["", ".sync:2"])
+async def test_an_execution_that_starts_itself_is_there_once(tmp_path: Path, pattern: str, late: bool) -> None:
+    """Under its own name and with its own input it finds itself; it cannot wait for its own end."""
+    start = {
+        "Type": "Task",
+        "Resource": f"{NESTED}{pattern}",
+        "Parameters": {"StateMachineArn.$": "$$.StateMachine.Id", "Name.$": "$$.Execution.Name", "Input.$": "$$.Execution.Input"},
+        "ResultSelector": {"arn.$": "$.ExecutionArn"},
+        "End": True,
+    }
+    definition = {
+        "StartAt": "W" if late else "S",
+        "States": {"W": {"Type": "Wait", "Seconds": 1, "Next": "S"}, "S": start},
+    }
+    if not late:
+        del definition["States"]["W"]  # type: ignore[attr-defined]
+    async with site(tmp_path) as here:
+        arn = await here.begin(await here.create("m", definition), {"x": 1}, "self")
+        ended = await here.ended(arn)
+        rows = await here.database.read(lambda reader: reader.one("SELECT count(*) FROM execution"))
+    assert rows == (1,)
+    if pattern:
+        assert (ended["status"], ended["cause"]) == ("FAILED", "The execution would wait for its own end.")
+    else:
+        assert json.loads(ended["output"]) == {"arn": arn}
+
+
 async def test_failure_can_be_retried_and_each_attempt_has_its_token(tmp_path: Path) -> None:
     functions = Tokens()
     async with site(tmp_path, functions) as here:

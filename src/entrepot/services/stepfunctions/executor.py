@@ -228,6 +228,8 @@ class Executor:
 
     def await_nested(self, tx: Transaction, started: Json, waiting: Execution, task_id: int) -> None:
         """Make the end of the execution that a task started end the task. Raises TaskError."""
+        if self.under_way(started["ExecutionArn"]) is not None:
+            raise TaskError(RUNTIME, "The execution would wait for its own end.")
         child = executions.get(tx, self._account, started["ExecutionArn"])
         assert child.state is not None
         deeper = waiting.state.root.parent[2] + 1 if waiting.state is not None and waiting.state.root.parent else 1

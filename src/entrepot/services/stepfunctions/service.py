@@ -183,7 +183,8 @@ class StepFunctions:
             raise InvalidExecutionInput(f"Invalid State Machine Execution Input: '{error}'") from None
         if machine.type != "EXPRESS":
             arn = executions.execution_arn(self.account, machine, name, 0)
-            existing = executions.find(tx, self.account, arn)
+            # One that starts itself in its very first transaction has no row yet.
+            existing = self._executor.under_way(arn) or executions.find(tx, self.account, arn)
             if existing is not None:
                 state = existing.state
                 if existing.status == "RUNNING" and state is not None and dumps(state.input) == dumps(value):
