@@ -111,12 +111,14 @@ class StreamPoller:
             if waits or positions.get(shard_id, Position()).is_finished or (running and not running.done()):
                 continue
             position = positions.get(shard_id, Position())
-            self._shards[shard_id] = asyncio.create_task(self._read_shard(shard_id, position, has_parent=bool(parent)))
+            self._shards[shard_id] = asyncio.create_task(
+                self._read_shard(shard_id, position, self._is_new and not parent)
+            )
         self._is_new = False
 
-    async def _read_shard(self, shard_id: str, position: Position, *, has_parent: bool) -> None:
+    async def _read_shard(self, shard_id: str, position: Position, is_first: bool) -> None:
         try:
-            iterator: str | None = await self._first_iterator(shard_id, position.sequence_number, has_parent)
+            iterator: str | None = await self._first_iterator(shard_id, position.sequence_number, is_first)
             skip_before_s = self._mapping.settings.starting_at_ms // 1000 if not position.sequence_number else 0
             while iterator is not None:
                 records, iterator = await self._gather(iterator)
@@ -138,14 +140,14 @@ class StreamPoller:
         except EntrepotError as error:
             _log.warning("The stream %s is not read further for now: %s", self._mapping.source_arn, error)
 
-    async def _first_iterator(self, shard_id: str, sequence_number: str, has_parent: bool) -> str:
+    async def _first_iterator(self, shard_id: str, sequence_number: str, is_first: bool) -> str:
         """Return where to begin: behind what is done; else where the mapping says.
 
         LATEST is what was written after the mapping was made: found by the time of the records when the server was
         started again before the first batch.
         """
         request = {"StreamArn": self._mapping.source_arn, "ShardId": shard_id}
-        latest = self._mapping.settings.starting_position == "LATEST" and self._is_new and not has_parent
+        latest = self._mapping.settings.starting_position == "LATEST" and is_first
         if sequence_number:
             request |= {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": sequence_number}
         elif latest and clock.now_ms() - self._mapping.settings.starting_at_ms < SHARDS_INTERVAL_S * 1000:
