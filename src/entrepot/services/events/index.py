@@ -1,17 +1,123 @@
 """The rules of a bus, compiled and indexed, so that an event costs what its matching rules cost, not all rules.
 
-Each alternative of a rule is filed under the exact values of one field, the one whose values the fewest others ask for
-(`detail.bucket.name`, say). An event looks up its own values of those fields, and only what it finds there is matched.
+Each alternative of a rule is filed under what one of its fields accepts: the field under which the fewest others lie. Where
+many lie there all the same, they are indexed once more by their other fields. An event looks up its own values, and only
+what it finds there is matched. So the cost is that of the event's fields, and of the rules that come into question.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
-from entrepot.services.events.leaf import Token, token
-from entrepot.services.events.pattern import Alternative, EventPattern, Path, normalised, values_at
+from entrepot.services.events.index_table import Table, keys_of
+from entrepot.services.events.pattern import Alternative, EventPattern, normalised
 
 T = TypeVar("T")
+
+CROWD_LIMIT = 4
+"""Alternatives that are matched one by one; more are indexed by another field."""
+
+_COST = {"exact": 0, "key": 1, "leaf": 2}
+"""Which of two fields with the same crowd is asked: the cheaper one."""
+
+
+class _Crowd:
+    """Alternatives that are filed together: to be matched one by one, or by an index of their own.
+
+    `used` are the fields by which they came together."""
+
+    __slots__ = ("_inner", "members", "used")
+
+    def __init__(self) -> None:
+        self.members: list[int] = []
+        self.used: frozenset[str] = frozenset()
+        self._inner: _Level | None = None
+
+    def inner(self, alternatives: list[Alternative]) -> "_Level":
+        """Return the index of a large crowd, made when it is needed for the first time."""
+        if self._inner is None:
+            self._inner = _Level(alternatives, self.members, self.used)
+        return self._inner
+
+
+class _Place:
+    """One field, or a level above fields: what lies there, and below each key."""
+
+    __slots__ = ("below", "table")
+
+    def __init__(self) -> None:
+        self.below: dict[str, _Place] = {}
+        self.table: Table[_Crowd] | None = None
+
+
+class _Level:
+    """An index of some alternatives by fields that the levels above have not used."""
+
+    __slots__ = ("others", "root")
+
+    def __init__(self, alternatives: list[Alternative], members: list[int], used: frozenset[str]) -> None:
+        self.root = _Place()
+        self.others: list[int] = []
+        filed = {number: _fields(alternatives[number], used) for number in members}
+        asked = Counter((field, key) for fields in filed.values() for field, keys in fields.items() for key in keys)
+        tables: dict[str, Table[_Crowd]] = {}
+        for number, fields in filed.items():
+            if not fields:
+                self.others.append(number)
+                continue
+            _, _, field = min(
+                (max(asked[field, key] for key in keys), max(_COST[kind] for kind, _ in keys), field)
+                for field, keys in fields.items()
+            )
+            table = tables.setdefault(field, Table())
+            for kind, what in fields[field]:
+                if kind == "exact":
+                    crowd = table.exact(what, _Crowd())
+                elif kind == "key":
+                    crowd = table.key(what, _Crowd())
+                else:
+                    crowd = table.leaf(alternatives[number].fields[field], _Crowd())
+                crowd.members.append(number)
+        for field, table in tables.items():
+            self._put(field, table)
+            for crowd in table.crowds():
+                crowd.used = used | {field}
+
+    def _put(self, field: str, table: Table[_Crowd]) -> None:
+        table.finish()
+        place = self.root
+        for step in field.split("."):
+            place = place.below.setdefault(step, _Place())
+        place.table = table
+
+
+def _fields(alternative: Alternative, used: frozenset[str]) -> dict[str, list[tuple[str, Any]]]:
+    """Return the fields by which an alternative can be filed, with what it is filed under."""
+    found = {}
+    for field, leaf in alternative.fields.items():
+        keys = None if field in used else keys_of(leaf)
+        if keys is not None:
+            found[field] = list(keys)
+    return found
+
+
+def _look(place: _Place, value: Any, found: dict[_Crowd, None]) -> None:
+    """Add the crowds that lie at the values of an event, from a place on."""
+    if isinstance(value, dict):
+        below = place.below
+        if len(below) <= len(value):
+            for key, inner in below.items():
+                if key in value:
+                    _look(inner, value[key], found)
+        else:
+            for key, element in value.items():
+                if key in below:
+                    _look(below[key], element, found)
+    elif isinstance(value, list):
+        for element in value:
+            _look(place, element, found)
+    elif place.table is not None:
+        place.table.find(value, found)
 
 
 class PatternIndex(Generic[T]):
@@ -19,38 +125,13 @@ class PatternIndex(Generic[T]):
 
     def __init__(self, patterns: Iterable[tuple[EventPattern, T]]) -> None:
         self._values: list[T] = []
-        self._by_field: dict[str, dict[Token, list[tuple[Alternative, int]]]] = {}
-        self._others: list[tuple[Alternative, int]] = []
-        alternatives: list[tuple[Alternative, int]] = []
+        self._alternatives: list[Alternative] = []
+        self._numbers: list[int] = []
         for number, (pattern, value) in enumerate(patterns):
             self._values.append(value)
-            alternatives += [(alternative, number) for alternative in pattern.alternatives]
-        asked = Counter(
-            (field, wanted)
-            for alternative, _ in alternatives
-            for field, leaf in alternative.fields.items()
-            if not (leaf.tests or leaf.exists or leaf.absent)
-            for wanted in leaf.exact
-        )
-        for alternative, number in alternatives:
-            self._file(alternative, number, asked)
-        self._fields: list[tuple[Path, dict[Token, list[tuple[Alternative, int]]]]] = [
-            (tuple(field.split(".")), found) for field, found in self._by_field.items()
-        ]
-
-    def _file(self, alternative: Alternative, number: int, asked: Mapping[tuple[str, Token], int]) -> None:
-        best: tuple[int, str] | None = None
-        for field, leaf in alternative.fields.items():
-            if leaf.exact and not (leaf.tests or leaf.exists or leaf.absent):
-                crowd = max(asked[field, wanted] for wanted in leaf.exact)
-                if best is None or (crowd, field) < best:
-                    best = (crowd, field)
-        if best is None:
-            self._others.append((alternative, number))
-            return
-        by_value = self._by_field.setdefault(best[1], {})
-        for wanted in alternative.fields[best[1]].exact:
-            by_value.setdefault(wanted, []).append((alternative, number))
+            self._alternatives += pattern.alternatives
+            self._numbers += [number] * len(pattern.alternatives)
+        self._top = _Level(self._alternatives, list(range(len(self._alternatives))), frozenset())
 
     def matching(self, event: Mapping[str, Any]) -> list[T]:
         """Return the values of all patterns that the event matches, in the order in which they were given.
@@ -59,12 +140,24 @@ class PatternIndex(Generic[T]):
         """
         plain = normalised(event)
         found: set[int] = set()
-        for path, by_value in self._fields:
-            for value in values_at(plain, path):
-                for alternative, number in by_value.get(token(value), ()):
-                    if number not in found and alternative.matches(plain):
-                        found.add(number)
-        for alternative, number in self._others:
-            if number not in found and alternative.matches(plain):
+        for candidate in self._candidates(plain):
+            number = self._numbers[candidate]
+            if number not in found and self._alternatives[candidate].matches(plain):
                 found.add(number)
         return [self._values[number] for number in sorted(found)]
+
+    def _candidates(self, plain: Mapping[str, Any]) -> set[int]:
+        """Return the alternatives that may match: each that does is among them."""
+        candidates: set[int] = set()
+        levels = [self._top]
+        while levels:
+            level = levels.pop()
+            candidates.update(level.others)
+            crowds: dict[_Crowd, None] = {}
+            _look(level.root, plain, crowds)
+            for crowd in crowds:
+                if len(crowd.members) <= CROWD_LIMIT:
+                    candidates.update(crowd.members)
+                else:
+                    levels.append(crowd.inner(self._alternatives))
+        return candidates

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from entrepot.services.events.errors import InvalidEventPatternError
 
@@ -18,6 +18,11 @@ WILDCARDS_LIMIT = 5
 
 Token: TypeAlias = str | int | float | tuple[str, bool | None]
 Test: TypeAlias = Callable[[Any], bool]
+Key: TypeAlias = tuple[str, Any, Any]
+"""What an index files a test under; every value that the test accepts has it. Its kind, then what the kind needs:
+("prefix", text, ignoring case), ("suffix", text, ignoring case), ("text", text, True) for a whole text whose case does not
+count, ("range", least, greatest), ("cidr", (version, shift), network)."""
+
 Pairs: TypeAlias = "ObjectPairs"
 
 
@@ -25,14 +30,26 @@ class ObjectPairs(list[tuple[str, Any]]):
     """A JSON object as its pairs in order, so that a key that comes twice can be seen."""
 
 
+class Keyed(NamedTuple):
+    """A test, and what an index may file it under; None where no index helps."""
+
+    test: Test
+    key: Key | None
+
+
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """What one field accepts: one of `exact`, anything at all (`exists`), one of `tests`, or (`absent`) no field."""
+    """What one field accepts: one of `exact`, anything at all (`exists`), one of `tests`, or (`absent`) no field.
+
+    `keys` are those of the tests; None when one of them has none. `source` is the same for the same pattern.
+    """
 
     exact: frozenset[Token]
     tests: tuple[Test, ...]
     exists: bool
     absent: bool
+    keys: tuple[Key, ...] | None
+    source: str
 
     @property
     def absent_only(self) -> bool:
@@ -61,9 +78,10 @@ def token(value: object) -> Token:
 def compile_leaf(values: Iterable[Any]) -> Leaf:
     """Compile the array of a field; raise InvalidEventPatternError."""
     exact: set[Token] = set()
-    tests: list[Test] = []
+    tests: list[Keyed] = []
     exists = absent = False
     empty = True
+    values = list(values)
     for value in values:
         empty = False
         if not isinstance(value, list):
@@ -74,16 +92,20 @@ def compile_leaf(values: Iterable[Any]) -> Leaf:
             compiled = _expression(value)
             if isinstance(compiled, bool):
                 exists, absent = exists or compiled, absent or not compiled
-            elif callable(compiled):
+            elif isinstance(compiled, Keyed):
                 tests.append(compiled)
             else:
                 exact.update(compiled)
     if empty:
         raise invalid("Empty arrays are not allowed")
-    return Leaf(frozenset(exact), tuple(tests), exists, absent)
+    keys = [keyed.key for keyed in tests if keyed.key is not None]
+    return Leaf(
+        frozenset(exact), tuple(keyed.test for keyed in tests), exists, absent,
+        tuple(keys) if len(keys) == len(tests) else None, repr(values),
+    )  # fmt: skip
 
 
-def _expression(pairs: ObjectPairs) -> Test | frozenset[Token] | bool:
+def _expression(pairs: ObjectPairs) -> Keyed | frozenset[Token] | bool:
     if not pairs:
         raise invalid("Match expression name not found")
     name, value = pairs[0]
@@ -134,30 +156,30 @@ def _ignoring_case(value: object, operator: str) -> str | None:
     return lowered
 
 
-def _prefix(value: object) -> Test:
+def _prefix(value: object) -> Keyed:
     if (lowered := _ignoring_case(value, "prefix")) is not None:
-        return lambda v: isinstance(v, str) and v.lower().startswith(lowered)
+        return Keyed(lambda v: isinstance(v, str) and v.lower().startswith(lowered), ("prefix", lowered, True))
     text = _text(value, "prefix")
-    return lambda v: isinstance(v, str) and v.startswith(text)
+    return Keyed(lambda v: isinstance(v, str) and v.startswith(text), ("prefix", text, False))
 
 
-def _suffix(value: object) -> Test:
+def _suffix(value: object) -> Keyed:
     if (lowered := _ignoring_case(value, "suffix")) is not None:
-        return lambda v: isinstance(v, str) and v.lower().endswith(lowered)
+        return Keyed(lambda v: isinstance(v, str) and v.lower().endswith(lowered), ("suffix", lowered, True))
     text = _text(value, "suffix")
-    return lambda v: isinstance(v, str) and v.endswith(text)
+    return Keyed(lambda v: isinstance(v, str) and v.endswith(text), ("suffix", text, False))
 
 
-def _equals_ignore_case(value: object) -> Test:
+def _equals_ignore_case(value: object) -> Keyed:
     lowered = _text(value, "equals-ignore-case").lower()
-    return lambda v: isinstance(v, str) and v.lower() == lowered
+    return Keyed(lambda v: isinstance(v, str) and v.lower() == lowered, ("text", lowered, True))
 
 
-def _wildcard(value: object) -> Test:
+def _wildcard(value: object) -> Keyed:
     text = _text(value, "wildcard")
     pieces = _wildcard_pieces(text)
     if len(pieces) == 1:
-        return lambda v: v == pieces[0]
+        return Keyed(lambda v: v == pieces[0], ("prefix", pieces[0], False))
     head, *middle, tail = pieces
     least = len(head) + len(tail)
 
@@ -172,7 +194,9 @@ def _wildcard(value: object) -> Test:
             position = found + len(piece)
         return True
 
-    return matches
+    if not head and not tail:
+        return Keyed(matches, None)
+    return Keyed(matches, ("prefix", head, False) if len(head) >= len(tail) else ("suffix", tail, False))
 
 
 def _wildcard_pieces(text: str) -> list[str]:
@@ -211,7 +235,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _numeric(value: object) -> Test | frozenset[Token]:
+def _numeric(value: object) -> Keyed | frozenset[Token]:
     if not isinstance(value, list) or isinstance(value, ObjectPairs):
         raise invalid("Value of numeric must be an array.")
     if not value or not isinstance(value[0], str):
@@ -223,11 +247,14 @@ def _numeric(value: object) -> Test | frozenset[Token]:
     if operator in ("=", "<", "<=") or len(value) == 2:
         if len(value) > 2:
             raise invalid("Too many elements in numeric expression")
-        return frozenset((bound,)) if operator == "=" else _COMPARE[operator](bound)
+        if operator == "=":
+            return frozenset((bound,))
+        least, greatest = (-math.inf, bound) if operator in ("<", "<=") else (bound, math.inf)
+        return Keyed(_COMPARE[operator](bound), ("range", least, greatest))
     return _numeric_range(_COMPARE[operator](bound), bound, value[2:])
 
 
-def _numeric_range(above: Test, bottom: float, rest: list[Any]) -> Test:
+def _numeric_range(above: Test, bottom: float, rest: list[Any]) -> Keyed:
     operator = rest[0]
     if not isinstance(operator, str):
         raise invalid(f"Bad value in numeric range: {_shown(operator)}")
@@ -239,7 +266,7 @@ def _numeric_range(above: Test, bottom: float, rest: list[Any]) -> Test:
     if bottom >= top:
         raise invalid("Bottom must be less than top")
     below = _COMPARE[operator](top)
-    return lambda v: above(v) and below(v)
+    return Keyed(lambda v: above(v) and below(v), ("range", bottom, top))
 
 
 _COMPARE: dict[str, Callable[[Any], Test]] = {
@@ -258,7 +285,8 @@ _IPV4 = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+")
 _IPV6 = re.compile(r"[0-9a-fA-F:]*:[0-9a-fA-F:]*")
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the IP address that a text is, None when it is none."""
     if _IPV4.fullmatch(text) or _IPV6.fullmatch(text):
         try:
             return ipaddress.ip_address(text)
@@ -267,7 +295,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     return None
 
 
-def _cidr(value: object) -> Test:
+def _cidr(value: object) -> Keyed:
     address_text, slash, bits_text = _text(value, "prefix").partition("/")
     if not slash or not address_text or not bits_text or "/" in bits_text:
         raise invalid("Malformed CIDR, one '/' required")
@@ -278,7 +306,7 @@ def _cidr(value: object) -> Test:
         raise invalid("Malformed CIDR, mask bits must not be negative")
     if not (_IPV4.fullmatch(address_text) or _IPV6.fullmatch(address_text)):
         raise invalid(f"Nonstandard IP address: {address_text}")
-    address = _address(address_text)
+    address = address_of(address_text)
     if address is None:
         raise invalid(f"Invalid IP address: {address_text}")
     if bits >= address.max_prefixlen:
@@ -289,13 +317,13 @@ def _cidr(value: object) -> Test:
     def matches(v: object) -> bool:
         if not isinstance(v, str) or len(v) > 45:
             return False
-        candidate = _address(v)
+        candidate = address_of(v)
         return candidate is not None and candidate.version == version and int(candidate) >> shift == network
 
-    return matches
+    return Keyed(matches, ("cidr", (version, shift), network))
 
 
-def _anything_but(value: object) -> Test:
+def _anything_but(value: object) -> Keyed:
     if isinstance(value, ObjectPairs):
         return _anything_but_expression(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float | list):
@@ -306,10 +334,10 @@ def _anything_but(value: object) -> Test:
     if len({isinstance(v, str) for v in values}) != 1:
         raise invalid("Inside anything but list, either all values are number or string, mixed type is not supported")
     refused = frozenset(token(v) for v in values)
-    return lambda v: token(v) not in refused
+    return Keyed(lambda v: token(v) not in refused, None)
 
 
-def _anything_but_expression(pairs: ObjectPairs) -> Test:
+def _anything_but_expression(pairs: ObjectPairs) -> Keyed:
     if not pairs:
         raise invalid("Anything-But expression name not found")
     operator, value = pairs[0]
@@ -334,11 +362,11 @@ def _anything_but_expression(pairs: ObjectPairs) -> Test:
     compile_one = {
         "equals-ignore-case": _equals_ignore_case, "prefix": _prefix, "suffix": _suffix, "wildcard": _wildcard
     }[operator]  # fmt: skip
-    refused = tuple(compile_one(text) for text in values)
-    return lambda v: not any(test(v) for test in refused)
+    refused = tuple(compile_one(text).test for text in values)
+    return Keyed(lambda v: not any(test(v) for test in refused), None)
 
 
-_OPERATORS: dict[str, Callable[[Any], Test | frozenset[Token] | bool]] = {
+_OPERATORS: dict[str, Callable[[Any], Keyed | frozenset[Token] | bool]] = {
     "exactly": _exactly,
     "prefix": _prefix,
     "suffix": _suffix,
