@@ -113,6 +113,8 @@ class Composition:
             assume_role=self.iam.assumed_principal,
             write_log=self.write_log,
             on_execution_changed=self.files.execution_changed,
+            send=self.outbound.send,
+            open_connection=self._open_connection,
         )
         self.endpoint = Endpoint(self.operations, self.iam.find_credentials, self.account, public=self._public)
         self.lambda_ = lambda_.Lambda(
@@ -255,6 +257,11 @@ class Composition:
 
     def _replayed(self, tx: Transaction, event_id: str, replay_name: str, starts_execution: bool) -> int | None:
         return files.replayed(self.files, tx, event_id, replay_name, starts_execution)
+
+    async def _open_connection(self, arn: str, renew: bool) -> stepfunctions.ConnectionParameters:
+        """Return what a connection of EventBridge adds to the request of an HTTP task."""
+        found = await self.events.connections.parameters(arn, renew=renew)
+        return stepfunctions.ConnectionParameters(found.headers, found.query, found.body)
 
     # ── what a file's timeline is made of ────────────────────────────────────────────────────────────────────────
 

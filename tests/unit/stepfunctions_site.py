@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from entrepot import arns, ids
+from entrepot import arns, ids, outbound
 from entrepot.database import Migration, Reader, Transaction
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AccessDeniedError, AwsError
@@ -28,7 +28,7 @@ from entrepot.operations import (
     WriteOperation,
 )
 from entrepot.services import stepfunctions
-from entrepot.services.stepfunctions import ExecutionChange, StepFunctions
+from entrepot.services.stepfunctions import ConnectionParameters, ExecutionChange, StepFunctions
 
 ACCOUNT = arns.Account("111111111111", "us-east-1")
 ROLE = "arn:aws:iam::111111111111:role/states"
@@ -51,6 +51,11 @@ class FunctionMissing(AwsError):
 
 class ConditionalCheckFailed(AwsError):
     code = "ConditionalCheckFailedException"
+    status = 400
+
+
+class ConnectionMissing(AwsError):
+    code = "ResourceNotFoundException"
     status = 400
 
 
@@ -129,6 +134,11 @@ class Site:
         self.changes: list[ExecutionChange] = []
         """Those that this process committed; the table `change` has all of them."""
         self.lines: list[tuple[str, str, LogLine]] = []
+        self.sent: list[outbound.Request] = []
+        self.answers: list[outbound.Response | outbound.OutboundError] = []
+        """What the endpoints of HTTP tasks answer, in order."""
+        self.connections: dict[str, list[ConnectionParameters]] = {}
+        """What a connection adds by its ARN, each time that it is asked anew."""
         self.operations = Operations(self.database, self._authorize)
         self.service = StepFunctions(
             self.database,
@@ -138,10 +148,26 @@ class Site:
             assume_role=self._assume_role,
             write_log=lambda group, stream, line: self.lines.append((group, stream, line)),
             on_execution_changed=self._changed,
+            send=self._send,
+            open_connection=self._open_connection,
         )
         self.operations.add("stepfunctions", stepfunctions.operations(self.service))
         self.operations.add("lambda", functions.operations())
         self.operations.add("dynamodb", items())
+
+    async def _send(self, request: outbound.Request) -> outbound.Response:
+        self.sent.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, outbound.OutboundError):
+            raise answer
+        return answer
+
+    async def _open_connection(self, arn: str, renew: bool) -> ConnectionParameters:
+        if arn not in self.connections:
+            raise ConnectionMissing(f"Connection {arn} does not exist.")
+        if renew and len(self.connections[arn]) > 1:
+            self.connections[arn].pop(0)
+        return self.connections[arn][0]
 
     def _authorize(self, principal: Principal, permission: Permission) -> Decision:
         return Decision(permission.action not in self.denied, "test", "no identity-based policy allows it")

@@ -8,6 +8,7 @@ Source: https://docs.aws.amazon.com/step-functions/latest/dg/welcome.html
 """
 
 from .executor import ExecutionChange, OnExecutionChanged
+from .http_task import ConnectionParameters, OpenConnection
 from .integrations import PrincipalForRole, request_ids
 from .machines import Logging, Machine
 from .operations import operations
@@ -16,10 +17,12 @@ from .service import StepFunctions
 
 __all__ = [
     "MIGRATIONS",
+    "ConnectionParameters",
     "ExecutionChange",
     "Logging",
     "Machine",
     "OnExecutionChanged",
+    "OpenConnection",
     "PrincipalForRole",
     "StepFunctions",
     "operations",

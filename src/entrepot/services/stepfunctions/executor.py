@@ -23,6 +23,7 @@ from entrepot.loglines import WriteLog
 from . import activities, executions, nested
 from .activities import Polls
 from .executions import ConflictError, Execution
+from .failures import TaskError
 from .happenings import (
     ActivityTaken,
     AwaitedSucceeded,
@@ -39,7 +40,7 @@ from .happenings import (
     Transition,
 )
 from .history import Event
-from .integrations import Integrations, TaskError
+from .integrations import Integrations
 from .interpreter import EVALUATION_LIMIT_S, STEP_LIMIT, step_in_place, task_of, waiting_tasks
 from .language.definition import Integration
 from .language.evaluation import RUNTIME, TASK_FAILED, Json

@@ -14,9 +14,11 @@ from entrepot.database import Transaction
 from entrepot.errors import AwsError
 from entrepot.operations import AsyncOperation, Call, Operation, Operations, Principal
 
-from . import shapes
+from . import http_task, shapes
 from .executions import Execution
+from .failures import TaskError
 from .happenings import ScheduledTask
+from .http_task import Exchange, HttpTasks
 from .interpreter import DATA_LIMIT_BYTES
 from .language.definition import Integration, Resource
 from .language.evaluation import RUNTIME, TASK_FAILED, Json
@@ -71,13 +73,8 @@ _OPTIMIZED_SERVICES = {
 }
 
 
-class TaskError(Exception):
-    """A task's failure under AWS's name."""
-
-    def __init__(self, error: str, cause: str | None) -> None:
-        super().__init__(f"{error}: {cause}")
-        self.error = error
-        self.cause = cause
+HTTP = _Service("", "Http")
+"""HTTP tasks: no service of the gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +98,19 @@ class Integrations:
         account: Account,
         principal_for_role: PrincipalForRole,
         assume_role: AssumeRole,
+        http: HttpTasks | None = None,
     ) -> None:
         self._operations = operations
+        self._http = http
         self._account = account
         self._principal_for_role = principal_for_role
         self._assume_role = assume_role
+
+    def serves(self, resource: Resource) -> bool:
+        """Whether a task with this resource can run here."""
+        if resource.integration is Integration.ACTIVITY:
+            return True  # whether it exists shows when the task is scheduled, as on AWS
+        return self._http is not None if _is_http(resource) else self.find(resource) is not None
 
     def find(self, resource: Resource) -> tuple[_Service, str, Operation] | None:
         """Return (service, operation name, operation) of a resource, or None when it is not served."""
@@ -123,6 +128,9 @@ class Integrations:
         The request id is a function of the execution and the task, so that a repetition after a crash bears the same.
         """
         resource = scheduled.task.resource
+        if _is_http(resource) and self._http is not None:
+            request = {"parameters": scheduled.parameters, "machine_arn": state.machine_arn}
+            return Prepared(resource, HTTP, "Invoke", request, self._call(scheduled, state), leaves_ledger=True)
         found = self.find(resource)
         if found is None:
             raise TaskError(RUNTIME, f"The resource {resource.arn} is not served here.")
@@ -134,10 +142,13 @@ class Integrations:
             raise TaskError(
                 RUNTIME, f"The Parameters '{text}' could not be used to start the Task: [{problem}]"
             ) from problem
+        call = self._call(scheduled, state)
+        return Prepared(resource, service, name, request, call, isinstance(operation, AsyncOperation))
+
+    def _call(self, scheduled: ScheduledTask, state: ExecutionState) -> Call:
         principal = self._principal(scheduled, state)
         request_id = _request_id(state.arn, state.redrive_count, scheduled.task_id)
-        call = Call(principal, request_id, user_agent="states.amazonaws.com")
-        return Prepared(resource, service, name, request, call, isinstance(operation, AsyncOperation))
+        return Call(principal, request_id, user_agent="states.amazonaws.com")
 
     def _principal(self, scheduled: ScheduledTask, state: ExecutionState) -> Principal:
         """Return who runs a task: the state machine's role, or one that its Credentials name and it may assume."""
@@ -182,6 +193,8 @@ class Integrations:
 
     async def perform(self, prepared: Prepared) -> Json:
         """Run a task that leaves the ledger. Raises TaskError."""
+        if prepared.service is HTTP:
+            return (await self.exchange(prepared))[0]
         try:
             response = await self._operations.perform(
                 prepared.service.botocore, prepared.operation, prepared.request, prepared.call
@@ -192,6 +205,20 @@ class Integrations:
         except AwsError as error:
             raise _task_error(prepared, error) from error
         return self._result(prepared, response)
+
+    async def exchange(self, prepared: Prepared, *, reveal: bool = False) -> tuple[Json, Exchange]:
+        """Run an HTTP task and return its result, with what was sent and answered. Raises HttpTaskError, TaskError.
+
+        `reveal`: show the secrets of its connection in what was sent.
+        """
+        assert self._http is not None
+        parameters = prepared.request["parameters"]
+        try:
+            for permission in http_task.permissions(parameters, prepared.request["machine_arn"]):
+                self._operations.require(permission, prepared.call)
+        except AwsError as error:
+            raise TaskError("States.Http.AccessDenied", error.message) from error
+        return await self._http.invoke(parameters, self._account.region, reveal=reveal)
 
     def _result(self, prepared: Prepared, response: dict[str, Any]) -> Json:
         resource = prepared.resource
@@ -205,6 +232,10 @@ class Integrations:
             return {**shown, **_metadata(prepared, "application/json"), "StatusCode": response.get("StatusCode", 200)}
         made = shapes.result(prepared.service.botocore, prepared.operation, response)
         return {**made, **_metadata(prepared, "application/x-amz-json-1.0")}
+
+
+def _is_http(resource: Resource) -> bool:
+    return resource.integration is Integration.OPTIMIZED and resource.service == "http"
 
 
 def _request_id(arn: str, redrive_count: int, task_id: int) -> str:

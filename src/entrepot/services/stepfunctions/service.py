@@ -12,6 +12,7 @@ from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.loglines import WriteLog
 from entrepot.operations import Operations
+from entrepot.outbound import Send
 
 from . import activities, executions, machines, tokens, versions
 from .activities import Activity, Polls, awaiting_frame
@@ -28,13 +29,15 @@ from .executions import Execution
 from .executor import Executor, OnExecutionChanged, chance
 from .happenings import ActivityTaken, AwaitedFailed, AwaitedSucceeded, HeartbeatCame, Redriven, ScheduledTask, Stopped
 from .history import HISTORY_LIMIT_EVENTS
-from .integrations import AssumeRole, Integrations, PrincipalForRole
+from .http_task import HttpTaskError, HttpTasks, OpenConnection
+from .integrations import HTTP, AssumeRole, Integrations, PrincipalForRole
 from .interpreter import DATA_LIMIT_BYTES, awaited_task, too_large
 from .language.definition import Integration, State, Task
 from .language.diagnostics import ERROR, SCHEMA_VALIDATION_FAILED, Diagnostic
 from .language.evaluation import TIMEOUT, Json
 from .language.json_text import InvalidJson, dumps, loads
 from .machines import Logging, Machine
+from .maps.runs import MapRuns
 from .single_state import Circumstances, Mock, Outcome, SingleState, alone_context
 from .state import ExecutionState, Frame
 
@@ -68,12 +71,21 @@ class StepFunctions:
         assume_role: AssumeRole,
         write_log: WriteLog,
         on_execution_changed: OnExecutionChanged,
+        send: Send | None = None,
+        open_connection: OpenConnection | None = None,
     ) -> None:
+        """`send` and `open_connection` are for HTTP tasks, which are refused without them."""
         self.database = database
         self.account = account
-        self._integrations = Integrations(operations, account, principal_for_role, assume_role)
+        http = HttpTasks(send, open_connection) if send is not None and open_connection is not None else None
+        self._integrations = Integrations(operations, account, principal_for_role, assume_role, http)
         self._polls = Polls()
         self._executor = Executor(database, account, self._integrations, write_log, on_execution_changed, self._polls)
+
+    @property
+    def map_runs(self) -> MapRuns:
+        """The runs of distributed Maps."""
+        return self._executor.map_runs
 
     async def start(self) -> None:
         """Begin to run executions; those that were unfinished go on in the background."""
@@ -145,9 +157,7 @@ class StepFunctions:
         """Return what is to be said of tasks whose resource is not served here, in a definition that can be parsed."""
         told = []
         for task in executions.parsed(definition).tasks():
-            if task.resource.integration is Integration.ACTIVITY:
-                continue  # it may be created later
-            if self._integrations.find(task.resource) is None:
+            if not self._integrations.serves(task.resource):
                 text = f"The resource provided {task.resource.arn} is not recognized."
                 if task.resource.integration is not Integration.FUNCTION_ARN:
                     text += " The resource is not served here."
@@ -214,6 +224,8 @@ class StepFunctions:
         """
         execution = executions.get(tx, self.account, arn)
         reason = not_redrivable_because(execution)
+        if reason is None and "/" in execution.machine.name:
+            reason = "Execution is a child of a map run: redrive the execution of the map run."
         if reason is not None:
             raise ExecutionNotRedrivable(reason)
         at_ms = clock.now_ms()
@@ -336,6 +348,7 @@ class StepFunctions:
         variables: Mapping[str, Json],
         mock: Mock | None,
         circumstances: Circumstances,
+        reveal_secrets: bool = False,
     ) -> Outcome:
         """Run one state without an execution, for at most `TEST_LIMIT_S`.
 
@@ -357,6 +370,13 @@ class StepFunctions:
 
         async def perform(task: Task, arguments: Json, task_role_arn: str | None) -> Json:
             prepared = self._integrations.prepare(ScheduledTask(1, task, arguments, task_role_arn), alone)
+            if prepared.service is HTTP:
+                try:
+                    result, run.outcome.exchange = await self._integrations.exchange(prepared, reveal=reveal_secrets)
+                except HttpTaskError as error:
+                    run.outcome.exchange = error.exchange
+                    raise
+                return result
             if prepared.leaves_ledger:
                 return await self._integrations.perform(prepared)
             return await self.database.write(lambda tx: self._integrations.transact(tx, prepared))

@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 from entrepot import clock, ids
 
 from .errors import ValidationException
-from .integrations import TaskError
+from .failures import TaskError
+from .http_task import Exchange
 from .interpreter import too_large
 from .language.definition import (
     Catcher,
@@ -82,6 +83,8 @@ class Outcome:
     error_details: dict[str, int] = field(default_factory=dict)
     """retry_index, retry_backoff_interval_seconds, catch_index."""
     variables: Mapping[str, Json] = field(default_factory=dict)
+    exchange: Exchange | None = None
+    """What an HTTP task sent and was answered."""
 
 
 class SingleState:

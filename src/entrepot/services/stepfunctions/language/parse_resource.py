@@ -24,6 +24,7 @@ OPTIMIZED: dict[str, frozenset[str]] = {
     "lambda": frozenset({"invoke"}),
     "dynamodb": frozenset({"getItem", "putItem", "updateItem", "deleteItem"}),
     "events": frozenset({"putEvents"}),
+    "http": frozenset({"invoke"}),
     "sns": frozenset({"publish"}),
     "sqs": frozenset({"sendMessage"}),
     "states": frozenset({"startExecution"}),

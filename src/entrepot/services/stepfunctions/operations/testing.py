@@ -68,6 +68,7 @@ class _Testing:
             variables=_object(request.get("variables") or "{}", "variables"),
             mock=mock,
             circumstances=_circumstances(request, state),
+            reveal_secrets=bool(request.get("revealSecrets")),
         )
         return _shown(outcome, request.get("inspectionLevel") or "INFO")
 
@@ -175,6 +176,10 @@ def _shown(outcome: Outcome, level: str) -> Response:
         shown["cause"] = outcome.cause
     if level != "INFO":
         shown["inspectionData"] = _inspected(outcome)
+    if level == "TRACE" and outcome.exchange is not None:
+        shown["inspectionData"]["request"] = outcome.exchange.request
+        if outcome.exchange.response is not None:
+            shown["inspectionData"]["response"] = outcome.exchange.response
     return shown
 
 
