@@ -19,6 +19,8 @@ ASKS, TOKENS, SENT, SENT_FIFO = "asks", "tokens", "sent", "sent.fifo"
 FUNCTION: Final = "effect"
 EVENT_SOURCE: Final = "crash.rounds"
 MAP_ITEMS: Final = 1_000
+DISTRIBUTED_ITEMS: Final = 30
+"""Items of the distributed Map: each is a child execution."""
 NAME: Final = "$$.Execution.Name"
 LONG_S: Final = 36_000
 
@@ -141,6 +143,36 @@ MAP: Final = chain(
         },
     ),
     ("End", told(length="States.ArrayLength($)", last=f"$[{MAP_ITEMS - 1}]")),
+)
+
+_ADD_CHILD = task(
+    "dynamodb:updateItem",
+    {
+        "TableName": COUNTERS,
+        "Key": {"key": {"S.$": "$.name"}},
+        "UpdateExpression": "ADD mapped :one, summed :number",
+        "ExpressionAttributeValues": {":one": {"N": "1"}, ":number": {"N.$": "States.Format('{}', $.number)"}},
+    },
+    ResultPath=None,
+    OutputPath="$.number",
+)
+DISTRIBUTED: Final = chain(
+    ("Numbers", told(numbers=f"States.ArrayRange(0, {DISTRIBUTED_ITEMS - 1}, 1)")),
+    (
+        "Each",
+        {
+            "Type": "Map",
+            "Label": "Each",
+            "ItemsPath": "$.numbers",
+            "MaxConcurrency": 20,
+            "ItemSelector": {"number.$": "$$.Map.Item.Value", "name.$": NAME},
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                **chain(("Nap", {"Type": "Wait", "Seconds": 1}), ("Add", _ADD_CHILD)),
+            },
+        },
+    ),
+    ("End", told(length="States.ArrayLength($)", last=f"$[{DISTRIBUTED_ITEMS - 1}]")),
 )
 
 PARALLEL: Final = chain(
@@ -360,6 +392,12 @@ KINDS: Final[Mapping[str, Kind]] = {
         MAP,
         lambda name: {"length": MAP_ITEMS, "last": MAP_ITEMS - 1},
         {"mapped": MAP_ITEMS, "summed": MAP_ITEMS * (MAP_ITEMS - 1) // 2},
+    ),
+    "distributed": Kind(
+        DISTRIBUTED,
+        lambda name: {"length": DISTRIBUTED_ITEMS, "last": DISTRIBUTED_ITEMS - 1},
+        {"mapped": DISTRIBUTED_ITEMS, "summed": DISTRIBUTED_ITEMS * (DISTRIBUTED_ITEMS - 1) // 2},
+        weight=1,
     ),
     "parallel": Kind(
         PARALLEL,

@@ -20,6 +20,9 @@ MOMENTS: Final = (
     "stepfunctions.before-parent",
     "stepfunctions.before-resume",
     "stepfunctions.after-history",
+    "stepfunctions.map-items-read",
+    "stepfunctions.map-children-begin",
+    "stepfunctions.map-results",
     "sqs.after-receive",
     "lambda.after-invocation",
 )

@@ -104,19 +104,23 @@ def _checked(headers: Sequence[str]) -> list[str]:
 
 
 async def _rows(pieces: Pieces, delimiter: str) -> AsyncIterator[list[str]]:
-    record = ""
+    record: list[str] = []
+    size, quotes = 0, 0
     async for line in lines(pieces):
-        record = f"{record}\n{line}" if record else line
-        if '"' in record and _ESCAPED.sub("", record).count('"') % 2:
-            if len(record) > ITEM_LIMIT_CHARACTERS:
+        record.append(line)
+        size += len(line) + 1
+        if '"' in line:
+            quotes += (_ESCAPED.sub("", line) if "\\" in line else line).count('"')
+        if quotes % 2:
+            if size > ITEM_LIMIT_CHARACTERS:
                 raise ReaderError(f"A CSV record is longer than {ITEM_LIMIT_CHARACTERS} characters.")
             continue
-        row = _row(record, delimiter)
-        record = ""
+        row = _row("\n".join(record), delimiter)
+        record, size, quotes = [], 0, 0
         if row:
             yield row
     if record:
-        yield _row(record, delimiter)
+        yield _row("\n".join(record), delimiter)
 
 
 def _row(record: str, delimiter: str) -> list[str]:

@@ -243,17 +243,18 @@ def add_children(
     )
 
 
-def children_of_status(
-    reader: Reader, id_: int, statuses: Sequence[ChildStatus] | None, before: int, limit: int
-) -> list[int]:
-    """Return the executions of up to `limit` children with executions below `before`, newest first."""
-    wanted = "" if statuses is None else f"AND status IN ({', '.join(str(int(status)) for status in statuses)}) "
+def executions_of(reader: Reader, id_: int, status: ChildStatus | None, before: int, limit: int) -> list[Child]:
+    """Return up to `limit` children that are executions with ids below `before`, newest first, of one status or all."""
+    wanted, parameters = "", [id_, before, limit]
+    if status is not None:
+        wanted = "AND status = ? "
+        parameters.insert(1, int(status))
     rows = reader.all(
-        "SELECT execution_id FROM map_run_child WHERE map_run_id = ? AND execution_id IS NOT NULL "  # noqa: S608
-        f"{wanted}AND execution_id < ? ORDER BY execution_id DESC LIMIT ?",
-        (id_, before, limit),
+        "SELECT number, status, items, execution_id FROM map_run_child WHERE map_run_id = ? "  # noqa: S608
+        f"AND execution_id IS NOT NULL {wanted}AND execution_id < ? ORDER BY execution_id DESC LIMIT ?",
+        parameters,
     )
-    return [row[0] for row in rows]
+    return [Child(number, ChildStatus(status_), items, execution, None) for number, status_, items, execution in rows]
 
 
 def children(

@@ -202,6 +202,18 @@ class MapRuns:
             rows.reopen(tx, run.id)
             tx.after_commit(partial(self._drive, run.id))
 
+    def update(
+        self,
+        tx: Transaction,
+        run: MapRun,
+        max_concurrency: int | None,
+        tolerated_count: int | None,
+        tolerated_percentage: float | None,
+    ) -> None:
+        """Change the limits of a running map run that are given."""
+        rows.update(tx, run.id, max_concurrency, tolerated_count, tolerated_percentage)
+        tx.after_commit(partial(self._drive, run.id))
+
     def execution_ended(self, tx: Transaction, execution: Execution, last: Event) -> None:
         """Note the end of an execution that may be a child."""
         if "/" not in execution.machine.name:

@@ -7,6 +7,7 @@ from entrepot.operations import Operation
 from entrepot.services.stepfunctions.operations import (
     activities,
     executions,
+    map_runs,
     state_machines,
     tags,
     testing,
@@ -20,6 +21,6 @@ def operations(service: StepFunctions) -> list[Operation]:
     """Return the operations of botocore's service `stepfunctions`."""
     return [
         operation
-        for subject in (state_machines, versions, executions, workers, activities, tags, testing)
+        for subject in (state_machines, versions, executions, map_runs, workers, activities, tags, testing)
         for operation in subject.operations(service)
     ]

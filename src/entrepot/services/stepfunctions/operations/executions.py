@@ -3,13 +3,25 @@
 Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
 """
 
+from collections.abc import Iterable
+
 from entrepot import clock
 from entrepot.database import Reader, Transaction
-from entrepot.operations import AsyncOperation, Call, Operation, ReadOperation, Request, Response, WriteOperation
+from entrepot.operations import (
+    AsyncOperation,
+    Call,
+    Operation,
+    Permission,
+    ReadOperation,
+    Request,
+    Response,
+    WriteOperation,
+)
 from entrepot.services.stepfunctions import executions, history, machines, versions
 from entrepot.services.stepfunctions.errors import ValidationException
 from entrepot.services.stepfunctions.executions import Execution, Summary
 from entrepot.services.stepfunctions.machines import Machine
+from entrepot.services.stepfunctions.operations import map_runs
 from entrepot.services.stepfunctions.operations.requests import limit_of, next_page, on, on_machine, text, token
 from entrepot.services.stepfunctions.service import StepFunctions, not_redrivable_because
 
@@ -26,9 +38,15 @@ def operations(service: StepFunctions) -> list[Operation]:
         WriteOperation("StopExecution", on("StopExecution", execution), edge.stop_execution),
         WriteOperation("RedriveExecution", on("RedriveExecution", execution), edge.redrive_execution),
         ReadOperation("DescribeExecution", on("DescribeExecution", execution), edge.describe_execution),
-        ReadOperation("ListExecutions", on_machine("ListExecutions"), edge.list_executions),
+        ReadOperation("ListExecutions", _on_list, edge.list_executions),
         ReadOperation("GetExecutionHistory", on("GetExecutionHistory", execution), edge.get_execution_history),
     ]
+
+
+def _on_list(request: Request) -> Iterable[Permission]:
+    """A list is allowed on the state machine, or on the map run whose executions it shows."""
+    by_map_run = bool(request.get("mapRunArn"))
+    return (on("ListExecutions", "mapRunArn") if by_map_run else on_machine("ListExecutions"))(request)
 
 
 class _Executions:
@@ -82,17 +100,22 @@ class _Executions:
         shown |= _named_by(execution.machine.arn, versions.of_executions(reader, [execution.id]).get(execution.id))
         if execution.redriven_at_ms is not None:
             shown["redriveDate"] = clock.from_ms(execution.redriven_at_ms)
+        run_arn = map_runs.arn_of_child(reader, self._account, execution)
         reason = not_redrivable_because(execution)
-        shown["redriveStatus"] = "REDRIVABLE" if reason is None else "NOT_REDRIVABLE"
-        if reason is not None:
+        if run_arn is not None:
+            shown["mapRunArn"] = run_arn
+        shown["redriveStatus"] = "NOT_REDRIVABLE"
+        if reason is None:
+            shown["redriveStatus"] = "REDRIVABLE" if run_arn is None else "REDRIVABLE_BY_MAP_RUN"
+        else:
             shown["redriveStatusReason"] = reason
         return shown
 
     def list_executions(self, reader: Reader, request: Request, call: Call) -> Response:
         if request.get("mapRunArn"):
-            raise ValidationException("mapRunArn is not supported: there are no distributed maps here yet.")
+            return map_runs.list_children(reader, self._account, request)
         if request.get("redriveFilter"):
-            raise ValidationException("redriveFilter is not supported: it is for map runs.")
+            raise ValidationException("redriveFilter is only for the executions of a map run: give mapRunArn.")
         limit, before = limit_of(request), token(request, int, _LAST)
         arn, status = text(request, "stateMachineArn"), request.get("statusFilter")
         if machines.split_arn(arn)[1]:

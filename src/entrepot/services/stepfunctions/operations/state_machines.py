@@ -18,6 +18,7 @@ from entrepot.services.stepfunctions.errors import (
 from entrepot.services.stepfunctions.language.diagnostics import ERROR, NOT_SERVED, WARNING
 from entrepot.services.stepfunctions.language.parse import validate
 from entrepot.services.stepfunctions.machines import Logging, Machine
+from entrepot.services.stepfunctions.operations.map_runs import arn_of_child
 from entrepot.services.stepfunctions.operations.requests import (
     limit_of,
     machine_of,
@@ -137,8 +138,11 @@ class _Machines:
         return shown
 
     def describe_state_machine_for_execution(self, reader: Reader, request: Request, call: Call) -> Response:
-        machine = self._service.execution(reader, text(request, "executionArn")).machine
-        return {**_described(reader, machine, request), "updateDate": clock.from_ms(machine.updated_at_ms)}
+        execution = self._service.execution(reader, text(request, "executionArn"))
+        machine = execution.machine
+        shown = {**_described(reader, machine, request), "updateDate": clock.from_ms(machine.updated_at_ms)}
+        run_arn = arn_of_child(reader, self._account, execution)
+        return shown if run_arn is None else {**shown, "mapRunArn": run_arn, "label": machine.name.partition("/")[2]}
 
     def list_state_machines(self, reader: Reader, request: Request, call: Call) -> Response:
         limit = limit_of(request)
