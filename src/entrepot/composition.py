@@ -1,7 +1,9 @@
 """The composition: the only place that chooses adapters, wires the rooms together and carries what crosses between them."""
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,25 @@ from entrepot.loglines import LogLine
 from entrepot.operations import Call, Decision, Operation, Operations, Permission, Principal
 from entrepot.outbound import Outbound, Policy
 from entrepot.sealing import Seal
-from entrepot.services import dynamodb, events, files, iam, lambda_, logs, s3, sns, sqs, stepfunctions, sts, transfer
+from entrepot.services import (
+    cloudwatch,
+    dynamodb,
+    events,
+    files,
+    iam,
+    lambda_,
+    logs,
+    s3,
+    sns,
+    sqs,
+    stepfunctions,
+    sts,
+    transfer,
+)
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
+
+_log = logging.getLogger("entrepot")
 
 AUDIT_LOG_GROUP = "/entrepot/audit"
 """Every denied access, with the statement that decided."""
@@ -31,6 +49,7 @@ TIMELINE_LATE_MS = 60_000
 """A function's last lines may be written so long after its execution went on (a time-out, for one)."""
 
 MIGRATIONS = (
+    *cloudwatch.MIGRATIONS,
     *dynamodb.MIGRATIONS,
     *events.MIGRATIONS,
     *files.MIGRATIONS,
@@ -64,6 +83,7 @@ class Composition:
         secret = _secret(folder)
         self.iam = iam.IAM(self.database, self.account, secret=secret, audit=self._audit)
         self.operations = Operations(self.database, self.iam.authorize)
+        self._background: set[asyncio.Task[Any]] = set()
         self.outbound = _outbound(folder, settings)
         self.transfer = transfer.Transfer(self.database, self.account)
         self.files = files.Files(
@@ -101,6 +121,7 @@ class Composition:
             on_delivered=self.files.delivered,
             on_delivery_failed=self.files.delivery_failed,
             on_replayed=self._replayed,
+            check_policy=iam.check_resource_policy,
             send=self.outbound.send,
             seal=Seal(secret, "events connections"),
             write_log=self.write_log,
@@ -131,6 +152,7 @@ class Composition:
                 self.iam.principal_for_role,
                 self._read_object,
                 lambda text: events.EventPattern.parse(text).matches,
+                iam.admits,
             ),
         )
         self.sns = sns.SNS(
@@ -146,11 +168,19 @@ class Composition:
             write_log=self.write_log,
         )
         self.sqs = sqs.SQS(self.database, self.account, endpoint_url=lambda: self.endpoint.url)
+        self.cloudwatch = cloudwatch.CloudWatch(
+            self.database,
+            self.account,
+            data / "metrics",
+            run_action=self._run_alarm_action,
+            emit=self._emit_alarm_event,
+        )
         for service, room in self._rooms():
             self.operations.add(service, room)
 
     def _rooms(self) -> list[tuple[str, list[Operation]]]:
         return [
+            ("cloudwatch", cloudwatch.operations(self.cloudwatch)),
             ("dynamodb", dynamodb.operations(self.dynamodb)),
             ("dynamodbstreams", dynamodb.stream_operations(self.dynamodb)),
             ("events", events.operations(self.events)),
@@ -217,20 +247,54 @@ class Composition:
         self.files.object_deleted(tx, deleted)
 
     def _publish(self, tx: Transaction, kind: str, what: Any, call: Call) -> str:
-        event_id = ids.random_uuid()
+        return self._put_event(tx, "aws.s3", kind, [self.account.s3_arn(what.bucket)], s3.event_detail(what, call))
+
+    def _put_event(
+        self, tx: Transaction, source: str, kind: str, resources: Sequence[str], detail: Mapping[str, Any]
+    ) -> str:
+        """Put an event of one of AWS's services on the default bus; return its id."""
         event = {
             "version": "0",
-            "id": event_id,
+            "id": ids.random_uuid(),
             "detail-type": kind,
-            "source": "aws.s3",
+            "source": source,
             "account": self.account.account_id,
             "time": clock.iso(clock.now_ms())[:19] + "Z",
             "region": self.account.region,
-            "resources": [self.account.s3_arn(what.bucket)],
-            "detail": s3.event_detail(what, call),
+            "resources": list(resources),
+            "detail": detail,
         }
-        self.events.put_event(tx, event)
-        return event_id
+        return self.events.put_event(tx, event)
+
+    # ── what alarms set off ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _emit_alarm_event(
+        self, tx: Transaction, kind: str, resources: Sequence[str], detail: Mapping[str, Any]
+    ) -> None:
+        self._put_event(tx, "aws.cloudwatch", kind, resources, detail)
+
+    def _run_alarm_action(self, tx: Transaction, action: str, subject: str, message: str) -> None:
+        """Publish to a topic within the transaction, or invoke a function after it."""
+        call = Call(self._service_principal("cloudwatch"), ids.random_uuid(), user_agent="cloudwatch.amazonaws.com")
+        if ":sns:" in action:
+            request = {"TopicArn": action, "Subject": subject, "Message": message}
+            self.operations.transact(tx, "sns", "Publish", request, call)
+        elif ":lambda:" in action:
+            invoke = {"FunctionName": action, "InvocationType": "Event", "Payload": message.encode()}
+            tx.after_commit(lambda: self._in_background(self.operations.perform("lambda", "Invoke", invoke, call)))
+        else:
+            raise UnsupportedActionError(f"The action {action} is not supported here: name a topic or a function.")
+
+    def _service_principal(self, service: str) -> Principal:
+        name = f"{service}.amazonaws.com"
+        arn = f"arn:{self.account.partition}:iam::{self.account.account_id}:service/{name}"
+        return Principal(arn, "service", name)
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(_tell_failure)
 
     def _put_metadata_item(self, tx: Transaction, table_name: str, item: dict[str, Any]) -> None:
         self.dynamodb.update_item(tx, table_name, {"file_id": item["file_id"]}, item)
@@ -369,6 +433,18 @@ def _outbound(folder: StackFolder, settings: Settings) -> Outbound:
     except ValueError as error:
         raise SettingsError(f"{folder.show(folder.stack_file)}: [outbound]: {error}.") from None
     return Outbound(policy, ca_file=None if section.ca_file is None else folder.path(section.ca_file))
+
+
+class UnsupportedActionError(AwsError):
+    """An alarm names an action of a kind that this installation has not."""
+
+    code = "ValidationError"
+    status = 400
+
+
+def _tell_failure(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _log.error("What an alarm set off failed: %s", task.exception())
 
 
 def _secret(folder: StackFolder) -> bytes:

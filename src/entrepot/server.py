@@ -69,6 +69,7 @@ class Server:
         except OSError as error:
             raise _port_error("api", self.settings.server.api_port, error) from error
         await self._begin("queues", rooms.sqs.start(), rooms.sqs.stop)
+        await self._begin("metrics", rooms.cloudwatch.start(), rooms.cloudwatch.stop)
         await self._begin("topics", rooms.sns.start(), rooms.sns.stop)
         await self._begin("functions", rooms.lambda_.start(), rooms.lambda_.stop)
         await self._begin("state machines", rooms.stepfunctions.start(), rooms.stepfunctions.stop)
