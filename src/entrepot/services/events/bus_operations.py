@@ -100,20 +100,23 @@ def delete_event_bus(events: Events, tx: Transaction, request: Request, call: Ca
 
 
 def _bus_shape(events: Events, row: tuple[Any, ...]) -> Response:
-    name, created_at_ms, modified_at_ms, description = row
+    name, created_at_ms, modified_at_ms, description, policy = row
     shape = {
         "Name": name,
         "Arn": bus_arn(events, name),
         "CreationTime": clock.from_ms(created_at_ms),
         "LastModifiedTime": clock.from_ms(modified_at_ms or created_at_ms),
     }
-    return {**shape, **({"Description": description} if description else {})}
+    optional = {"Description": description, "Policy": policy}
+    return {**shape, **{member: text for member, text in optional.items() if text}}
 
 
 def describe_event_bus(events: Events, reader: Reader, request: Request, call: Call) -> Response:
     """Return one bus."""
     name = bus_name_of(request.get("Name"))
-    row = reader.one("SELECT name, created_at_ms, modified_at_ms, description FROM events_bus WHERE name = ?", (name,))
+    row = reader.one(
+        "SELECT name, created_at_ms, modified_at_ms, description, policy FROM events_bus WHERE name = ?", (name,)
+    )
     if row is None:
         raise ResourceNotFoundError(f"Event bus {name} does not exist.")
     return _bus_shape(events, row)
@@ -122,7 +125,8 @@ def describe_event_bus(events: Events, reader: Reader, request: Request, call: C
 def list_event_buses(events: Events, reader: Reader, request: Request, call: Call) -> Response:
     """Return buses by name."""
     rows = reader.all(
-        "SELECT name, created_at_ms, modified_at_ms, description FROM events_bus ORDER BY name LIMIT ?", (BUSES_LIMIT,)
+        "SELECT name, created_at_ms, modified_at_ms, description, policy FROM events_bus ORDER BY name LIMIT ?",
+        (BUSES_LIMIT,),
     )
     found = {row[0]: row for row in rows if row[0].startswith(request.get("NamePrefix") or "")}
     names, token = page(list(found), request)

@@ -26,7 +26,7 @@ from entrepot.services.events.input import input_text
 from entrepot.services.events.outcomes import Outcomes
 from entrepot.services.events.rate_limits import RateLimits
 from entrepot.services.events.rulebook import Rulebook
-from entrepot.services.events.rules import Rule, Target, require_bus
+from entrepot.services.events.rules import Rule, Target
 
 PrincipalForRole: TypeAlias = Callable[[str, str], Principal]
 """`principal_for_role(role_arn, session_name)`: who a rule is when it calls its target; raises AwsError."""
@@ -60,9 +60,9 @@ _log = logging.getLogger(__name__)
 
 
 class Forward(Protocol):
-    """Puts an event on another bus of this ledger, in this transaction; raises AwsError."""
+    """Puts an event on another bus of this ledger, in this transaction, when the caller may; raises AwsError."""
 
-    def __call__(self, tx: Transaction, event: Mapping[str, Any], bus_name: str, *, attempt: int) -> None: ...
+    def __call__(self, tx: Transaction, event: Mapping[str, Any], arn: str, call: Call, *, attempt: int) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +210,9 @@ class Dispatch:
     def _forward(self, tx: Transaction, lease: _Lease) -> None:
         """Put an event on another bus, with its id and all, in this transaction."""
         queued, target = lease.queued, lease.target
-        bus_name = target.arn.rpartition("event-bus/")[2]
         try:
-            self._operations.require(Permission("events:PutEvents", target.arn), self._call(lease))
-            require_bus(tx, bus_name)
-            with tx.savepoint():
-                self._forward_event(tx, json.loads(queued.event_text), bus_name, attempt=queued.attempt)
+            event = json.loads(queued.event_text)
+            self._forward_event(tx, event, target.arn, self._call(lease), attempt=queued.attempt)
         except AwsError as error:
             self._outcomes.failed(queued, error, tx)
             return
@@ -332,7 +329,7 @@ class Dispatch:
         queued, role_arn = lease.queued, lease.target.role_arn
         principal = self._principal_for_role(role_arn, _SESSION_NAME) if role_arn else self._service_principal
         request_id = ids.derived_uuid(queued.event_id, str(queued.delivery_id), str(queued.tries))
-        return Call(principal, request_id, user_agent="events.amazonaws.com")
+        return Call(principal, request_id, user_agent="events.amazonaws.com", source_arn=lease.rule.arn)
 
 
 def _gone(queued: Queued) -> AwsError:

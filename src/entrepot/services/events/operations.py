@@ -1,13 +1,10 @@
 """The edge: EventBridge's operations in the shape of botocore's model `events`."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from entrepot import clock, ids
 from entrepot.database import Reader, Transaction
-from entrepot.errors import AwsError
 from entrepot.operations import (
     Call,
     Operation,
@@ -22,11 +19,12 @@ from entrepot.services.events import targets as destinations
 from entrepot.services.events.api_destination_operations import api_destination_operations
 from entrepot.services.events.archive_operations import archive_operations
 from entrepot.services.events.bus_operations import bus_operations
+from entrepot.services.events.bus_policy import policy_operations
 from entrepot.services.events.connection_operations import connection_operations
-from entrepot.services.events.edge import bus_arn, bus_name_of, check_name, page, tag_map
+from entrepot.services.events.edge import bus_name_of, check_name, page, tag_map
+from entrepot.services.events.entry_operations import entry_operations
 from entrepot.services.events.errors import LimitExceededError, ValidationError
-from entrepot.services.events.leaf import finite
-from entrepot.services.events.pattern import EventPattern, EventTooDeepError, normalised
+from entrepot.services.events.pattern import EventPattern
 from entrepot.services.events.rules import (
     DEFAULT_BUS,
     RULES_LIMIT,
@@ -37,15 +35,9 @@ from entrepot.services.events.rules import (
 )
 from entrepot.services.events.service import Events
 
-PUT_EVENTS_ENTRIES_LIMIT = 10
-PUT_EVENTS_SIZE_LIMIT = 1_048_576
-"""Bytes of one PutEvents request, counted as AWS counts them. Source:
-https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-putevent-size.html"""
-
 TARGETS_OF_ONE_CALL_LIMIT = 100
 
 _NAME = re.compile(r"[.\-_A-Za-z0-9]{1,64}")
-_ENVELOPE = ("id", "account", "source", "time", "region", "resources", "detail-type")
 
 
 def operations(events: Events) -> list[Operation]:
@@ -63,9 +55,9 @@ def operations(events: Events) -> list[Operation]:
         write("RemoveTargets", on_rule("RemoveTargets"), remove_targets),
         read("ListTargetsByRule", on_rule("ListTargetsByRule"), list_targets_by_rule),
         read("ListRuleNamesByTarget", on_any("ListRuleNamesByTarget"), list_rule_names_by_target),
-        write("PutEvents", _on_entries(events), put_events),
-        read("TestEventPattern", on_any("TestEventPattern"), test_event_pattern),
+        *entry_operations(events),
         *bus_operations(events),
+        *policy_operations(events),
         *archive_operations(events),
         *connection_operations(events),
         *api_destination_operations(events),
@@ -120,20 +112,6 @@ def _on_put_targets(events: Events) -> Permissions:
 
 def _on_any(events: Events) -> Callable[[str], Permissions]:
     return lambda action: lambda request: [Permission(f"events:{action}", "*")]
-
-
-def _on_entries(events: Events) -> Permissions:
-    def of(request: Request) -> list[Permission]:
-        return [
-            Permission(
-                "events:PutEvents",
-                bus_arn(events, _bus_name(entry)),
-                {"events:source": entry.get("Source", ""), "events:detail-type": entry.get("DetailType", "")},
-            )
-            for entry in request.get("Entries", ())
-        ]
-
-    return of
 
 
 # ── rules ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -306,107 +284,3 @@ def list_rule_names_by_target(events: Events, reader: Reader, request: Request, 
     require_bus(reader, bus_name)
     names, token = page(events.rules.names_by_target(reader, bus_name, request["TargetArn"]), request)
     return {"RuleNames": names, **token}
-
-
-# ── events ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class _EntryError(AwsError):
-    """One entry of PutEvents is refused; the others are taken."""
-
-    status = 400
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.entry_code = code
-
-
-def put_events(events: Events, tx: Transaction, request: Request, call: Call) -> Response:
-    """Put up to ten events; each is taken or refused for itself."""
-    entries = request["Entries"]
-    if not 0 < len(entries) <= PUT_EVENTS_ENTRIES_LIMIT:
-        raise ValidationError(
-            f"1 validation error detected: Value at 'entries' failed to satisfy constraint: Member must have length "
-            f"between 1 and {PUT_EVENTS_ENTRIES_LIMIT}"
-        )
-    size_bytes = sum(map(_entry_size_bytes, entries))
-    if size_bytes > PUT_EVENTS_SIZE_LIMIT:
-        raise ValidationError(
-            f"Total size of the entries in the request is over the limit ({size_bytes} > {PUT_EVENTS_SIZE_LIMIT} bytes)."
-        )
-    results: list[dict[str, str]] = []
-    for entry in entries:
-        try:
-            event = _event_of(events, entry)
-            bus_name = _bus_name(entry)
-            if tx.one("SELECT 1 FROM events_bus WHERE name = ?", (bus_name,)) is not None:
-                events.put_event(tx, event, bus_name)
-            # AWS takes an event for a bus that does not exist and drops it.
-            results.append({"EventId": event["id"]})
-        except _EntryError as error:
-            results.append({"ErrorCode": error.entry_code, "ErrorMessage": error.message})
-    return {"FailedEntryCount": sum("ErrorCode" in result for result in results), "Entries": results}
-
-
-def _entry_size_bytes(entry: Mapping[str, Any]) -> int:
-    size_bytes = 14 if entry.get("Time") is not None else 0
-    for member in ("Source", "DetailType", "Detail"):
-        size_bytes += len((entry.get(member) or "").encode("utf-8", "surrogatepass"))
-    return size_bytes + sum(len(resource.encode("utf-8", "surrogatepass")) for resource in entry.get("Resources") or ())
-
-
-def _event_of(events: Events, entry: Mapping[str, Any]) -> dict[str, Any]:
-    for member in ("Source", "DetailType", "Detail"):
-        if not entry.get(member):
-            raise _EntryError(
-                "InvalidArgument", f"Parameter {member} is not valid. Reason: {member} is a required argument."
-            )
-    if entry["Source"].startswith("aws."):
-        raise _EntryError("NotAuthorizedForSourceException", "Not authorized for the source.")
-    at_ms = int(entry["Time"].timestamp() * 1000) if entry.get("Time") is not None else clock.now_ms()
-    event = {
-        "version": "0",
-        "id": ids.random_uuid(),
-        "detail-type": entry["DetailType"],
-        "source": entry["Source"],
-        "account": events.account.account_id,
-        "time": clock.iso(at_ms)[:19] + "Z",
-        "region": events.account.region,
-        "resources": list(entry.get("Resources") or ()),
-        "detail": _detail(entry["Detail"]),
-    }
-    try:
-        normalised(event)
-        inputs.compact(event).encode()
-    except (EventTooDeepError, RecursionError, UnicodeEncodeError):
-        raise _EntryError("MalformedDetail", "Detail is malformed.") from None
-    return event
-
-
-def _detail(text: str) -> dict[str, Any]:
-    try:
-        detail = json.loads(text, parse_float=finite, parse_constant=finite)
-    except (ValueError, RecursionError):
-        raise _EntryError("MalformedDetail", "Detail is malformed.") from None
-    if not isinstance(detail, dict):
-        raise _EntryError("MalformedDetail", "Detail is malformed.")
-    return detail
-
-
-def test_event_pattern(events: Events, reader: Reader, request: Request, call: Call) -> Response:
-    """Say whether a pattern matches an event."""
-    edge.check_pattern_length(request["EventPattern"])
-    pattern = EventPattern.parse(request["EventPattern"])
-    try:
-        event = json.loads(request["Event"], parse_float=finite, parse_constant=finite)
-    except (ValueError, RecursionError) as error:
-        raise ValidationError(f"Parameter Event is not valid. Reason: it is not JSON ({error}).") from None
-    if not isinstance(event, dict):
-        raise ValidationError("Parameter Event is not valid. Reason: Event must be a JSON object.")
-    for member in _ENVELOPE:
-        if member not in event:
-            raise ValidationError(f"Parameter Event is not valid. Reason: the member {member} is missing.")
-    try:
-        return {"Result": pattern.matches(event)}
-    except EventTooDeepError as error:
-        raise ValidationError(f"Parameter Event is not valid. Reason: {error}") from None

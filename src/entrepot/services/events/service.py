@@ -17,7 +17,7 @@ from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import EntrepotError
 from entrepot.loglines import WriteLog
-from entrepot.operations import Operations, Principal
+from entrepot.operations import Call, Operations, Permission, Principal
 from entrepot.outbound import DeniedError, Request, Response, Send
 from entrepot.sealing import Seal
 from entrepot.services.events import archives, dead_letters, delivery, due_times, replays, targets
@@ -36,6 +36,9 @@ OnReplayed: TypeAlias = Callable[[Transaction, str, str, bool], int | None]
 """`on_replayed(tx, event_id, replay_name, starts_execution)`: an event is about to be delivered once more; returns the
 attempt under which that happens where somebody counts them, else None."""
 
+CheckPolicy: TypeAlias = Callable[[str], object]
+"""`check_policy(text)`: raises AwsError unless the text is a policy of a resource."""
+
 SWEEP_PERIOD_S = 60.0
 """How often archives are looked at for what they no longer keep."""
 
@@ -47,6 +50,13 @@ _log = logging.getLogger(__name__)
 
 async def _no_network(request: Request) -> Response:
     raise DeniedError("Nothing can be called: these events have no client for HTTP.")
+
+
+def _check_json(text: str) -> None:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(str(error)) from None
 
 
 class Events:
@@ -63,18 +73,23 @@ class Events:
         on_delivered: OnDelivery,
         on_delivery_failed: OnDelivery,
         on_replayed: OnReplayed | None = None,
+        check_policy: CheckPolicy | None = None,
         send: Send | None = None,
         seal: Seal | None = None,
         write_log: WriteLog | None = None,
     ) -> None:
-        """`send` calls HTTP endpoints; without it none can be. `seal` keeps the secrets of connections; without it they
-        last as long as this object."""
+        """`send` calls HTTP endpoints; without it none can be.
+
+        `seal` keeps the secrets of connections; without it they last as long as this object.
+        """
         send = send or _no_network
         self.connections = Connections(
             database, account, seal=seal or Seal(bytes.fromhex(ids.random_hex(32)), "events"), send=send
         )
         self.database = database
         self.account = account
+        self.require = operations.require
+        self.check_policy = check_policy or _check_json
         self.rules = Rules(account.arn("events", "rule/"))
         self._rulebook = Rulebook(self.rules)
         self._on_replayed = on_replayed
@@ -212,8 +227,26 @@ class Events:
             tx.after_commit(self._wake.set)
         return count
 
-    def _forward(self, tx: Transaction, event: Mapping[str, Any], bus_name: str, *, attempt: int) -> None:
-        self.put_event(tx, event, bus_name, forwarded=True, attempt=attempt)
+    def bus_policy(self, reader: Reader, bus_name: str) -> str | None:
+        """Return the resource policy of a bus (JSON, '' when it has none); None when there is no such bus."""
+        row = reader.one("SELECT policy FROM events_bus WHERE name = ?", (bus_name,))
+        return None if row is None else str(row[0])
+
+    def _forward(self, tx: Transaction, event: Mapping[str, Any], arn: str, call: Call, *, attempt: int) -> None:
+        """Put an event on another bus of this account, with its id and all; raise AwsError."""
+        bus_name = arn.rpartition("event-bus/")[2]
+        own = arn == self.account.arn("events", f"event-bus/{bus_name}")
+        policy = self.bus_policy(tx, bus_name) if own else None
+        context = {
+            "events:source": str(event.get("source", "")),
+            "events:detail-type": str(event.get("detail-type", "")),
+            "events:eventBusInvocation": "true",
+        }
+        self.require(Permission("events:PutEvents", arn, context, policy or ""), call)
+        if policy is None:
+            raise ResourceNotFoundError(f"Event bus {arn} does not exist here.")
+        with tx.savepoint():
+            self.put_event(tx, event, bus_name, forwarded=True, attempt=attempt)
 
     # ── the loops ────────────────────────────────────────────────────────────────────────────────────────────────
 
