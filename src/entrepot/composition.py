@@ -122,7 +122,6 @@ class Composition:
             on_delivery_failed=self.files.delivery_failed,
             on_replayed=self._replayed,
             check_policy=iam.check_resource_policy,
-            check_policy=iam.check_resource_policy,
             send=self.outbound.send,
             seal=Seal(secret, "events connections"),
             write_log=self.write_log,

@@ -39,6 +39,7 @@ class Call:
     """One request: who asks, from where, and the names under which it is traced.
 
     `host_id` (Transfer) or request id go into events and logs; `session_id` is the SFTP session, where there is one.
+    `source_arn` is for whom a service acts (a rule, a topic): the condition key `aws:SourceArn`.
     """
 
     principal: Principal
@@ -46,6 +47,14 @@ class Call:
     source_ip: str = "127.0.0.1"
     session_id: str | None = None
     user_agent: str = ""
+    source_arn: str = ""
+
+    @property
+    def source(self) -> dict[str, str]:
+        """The condition keys that say for whom a service acts; none when nobody is named."""
+        if not self.source_arn:
+            return {}
+        return {"aws:SourceArn": self.source_arn, "aws:SourceAccount": self.source_arn.split(":", 5)[4]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,7 @@ class Operations:
 
     def require(self, permission: Permission, call: Call) -> None:
         """Raise AccessDeniedError unless IAM allows one thing; for operations that AWS decides part by part."""
-        context = {"aws:SourceIp": call.source_ip, **permission.context}
+        context = {"aws:SourceIp": call.source_ip, **call.source, **permission.context}
         decision = self._authorize(
             call.principal, Permission(permission.action, permission.resource, context, permission.resource_policy)
         )

@@ -17,7 +17,7 @@ from entrepot.arns import Account
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AwsError
 from entrepot.operations import Call, Decision, Operations, Permission, Principal
-from entrepot.services import dynamodb, events, lambda_, sqs
+from entrepot.services import dynamodb, events, iam, lambda_, sqs
 from entrepot.services.lambda_ import FunctionConfiguration, Lambda
 from entrepot.services.lambda_.invocation import Invocation, error_payload
 
@@ -84,6 +84,7 @@ class Site:
                 lambda role, session: Principal(f"{role}/{session}", "role", session, role),
                 self._read_object,
                 lambda text: events.EventPattern.parse(text).matches,
+                iam.admits,
             ),
         )
         made.pool.submit = self._submit  # type: ignore[method-assign]

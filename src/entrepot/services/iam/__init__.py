@@ -8,7 +8,7 @@ It never touches the resources that it decides about.
 
 from entrepot.services.iam.iam import IAM, Audit
 from entrepot.services.iam.operations import operations
-from entrepot.services.iam.resource_policy import check_resource_policy
+from entrepot.services.iam.resource_policy import admits, check_resource_policy
 from entrepot.services.iam.schema import MIGRATIONS
 
-__all__ = ["IAM", "MIGRATIONS", "Audit", "check_resource_policy", "operations"]
+__all__ = ["IAM", "MIGRATIONS", "Audit", "admits", "check_resource_policy", "operations"]

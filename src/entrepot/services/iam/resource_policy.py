@@ -81,5 +81,11 @@ def beside_resource_policy(
     return allowed
 
 
+def admits(principal: Principal, permission: Permission) -> bool:
+    """Tell whether the resource's policy allows the permission by itself: what a service needs that acts without a role."""
+    nobody = Decision(False, "", "no policy allows it")
+    return beside_resource_policy(nobody, principal, permission, {}).allowed
+
+
 def _is_explicit_deny(decision: Decision) -> bool:
     return not decision.allowed and decision.reason.startswith("with an explicit deny")

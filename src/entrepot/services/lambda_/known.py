@@ -8,18 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from entrepot.database import Reader
-from entrepot.services.lambda_ import concurrency, functions
+from entrepot.services.lambda_ import concurrency, functions, policies
 from entrepot.services.lambda_.configuration import LATEST, FunctionConfiguration
 from entrepot.services.lambda_.functions import Alias
 
 
 @dataclass(slots=True)
 class Known:
-    """`versions` by number (and $LATEST), `aliases` by name; `published` are all versions that exist."""
+    """`versions` by number (and $LATEST), `aliases` by name; `published` are all versions that exist.
+
+    `policies` are the texts of resource policies by qualifier ("": the function's own).
+    """
 
     versions: dict[str, FunctionConfiguration]
     aliases: Mapping[str, Alias]
     published: frozenset[str]
+    policies: Mapping[str, str]
 
     @classmethod
     def read(cls, reader: Reader, name: str) -> "Known | None":
@@ -32,6 +36,7 @@ class Known:
             {LATEST: latest},
             {alias.name: alias for alias in functions.aliases(reader, name)},
             frozenset(str(number) for (number,) in numbers),
+            {policy.qualifier: policy.text for policy in policies.of_function(reader, name)},
         )
         for version, minimum_warm in concurrency.by_version(reader, name).items():
             configuration = functions.find(reader, name, version)

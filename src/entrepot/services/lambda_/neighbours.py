@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from entrepot.database import Database
-from entrepot.operations import Call, Decision, Operations, Principal
+from entrepot.operations import Call, Decision, Operations, Permission, Principal
 from entrepot.services.lambda_.errors import InvalidParameterValueError
 
 ReadObject: TypeAlias = Callable[[Call, str, str, str | None, int], Awaitable[bytes]]
@@ -20,6 +20,10 @@ CompilePattern: TypeAlias = Callable[[str], Matches]
 """From an event pattern's JSON text to the function that says whether a document matches it. Raises AwsError."""
 
 
+Admits: TypeAlias = Callable[[Principal, Permission], bool]
+"""Whether the policy of a permission's resource allows it by itself, whatever the caller's own policies say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbours:
     """`operations` is the gate: destinations, dead letters and event sources are operations of other services."""
@@ -28,6 +32,7 @@ class Neighbours:
     principal_for_role: PrincipalForRole
     read_object: ReadObject
     compile_pattern: CompilePattern
+    admits: Admits
 
 
 def alone(database: Database) -> Neighbours:
@@ -44,4 +49,5 @@ def alone(database: Database) -> Neighbours:
         lambda role_arn, session_name: Principal(role_arn, "role", session_name, role_arn),
         read_object,
         compile_pattern,
+        lambda principal, permission: False,
     )

@@ -251,6 +251,11 @@ class Lambda:
         known = self._functions.get(name)
         return None if known is None else known.versions.get(known.choose(qualifier))
 
+    def policy(self, reference: Reference) -> str:
+        """Return the resource policy (JSON text) of a function, version or alias; "" when it has none."""
+        known = self._functions.get(reference.name)
+        return "" if known is None else known.policies.get(reference.qualifier, "")
+
     async def _looked_up(self, name: str, qualifier: str) -> FunctionConfiguration:
         """Return the version from the ledger: it was not used yet, or its commit has not reached memory."""
         known = self._functions.get(name)

@@ -114,7 +114,8 @@ class Deliverer:
             return
         elif subscription.protocol == "sqs":
             request = self.queue_request(subscription, topic, message)
-            await self._operations.perform("sqs", "SendMessage", request, self.call(str(waiting.delivery_id)))
+            call = self.call(subscription, str(waiting.delivery_id))
+            await self._operations.perform("sqs", "SendMessage", request, call)
             return
         else:
             document = self._envelopes.notification(message, subscription, version)
@@ -166,13 +167,15 @@ class Deliverer:
     async def _invoke(self, subscription: Subscription, waiting: Waiting, event: dict[str, Any]) -> None:
         payload = json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
         request = {"FunctionName": subscription.endpoint, "InvocationType": "Event", "Payload": payload}
-        await self._operations.perform("lambda", "Invoke", request, self.call(str(waiting.delivery_id)))
+        await self._operations.perform("lambda", "Invoke", request, self.call(subscription, str(waiting.delivery_id)))
 
     # ── queues ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def call(self, *names: str) -> Call:
-        """Return the call under which something is delivered."""
-        return Call(self._principal, ids.derived_uuid("sns", *names), user_agent="sns.amazonaws.com")
+    def call(self, subscription: Subscription, *names: str) -> Call:
+        """Return the call under which something is delivered, for the subscription's topic."""
+        request_id = ids.derived_uuid("sns", *names)
+        source_arn = self._envelopes.account.arn("sns", subscription.topic_name)
+        return Call(self._principal, request_id, user_agent="sns.amazonaws.com", source_arn=source_arn)
 
     def queue_request(
         self, subscription: Subscription, topic: Topic, message: Message, queue_arn: str | None = None
@@ -233,7 +236,7 @@ class Deliverer:
         if message is not None and topic is not None and queue_arn is not None:
             request = self.queue_request(subscription, topic, message, queue_arn)
             try:
-                call = self.call(message.uuid, subscription.uuid, "dead letter")
+                call = self.call(subscription, message.uuid, subscription.uuid, "dead letter")
                 self._operations.transact(tx, "sqs", "SendMessage", request, call)
                 outcome = f"given up; the message is in {queue_arn}"
             except AwsError as error:

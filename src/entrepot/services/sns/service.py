@@ -217,7 +217,7 @@ class SNS:
     def _send_to_queue(self, tx: Transaction, topic: Topic, subscription: Subscription, message: Message) -> None:
         request = self._deliverer.queue_request(subscription, topic, message)
         try:
-            call = self._deliverer.call(message.uuid, subscription.uuid)
+            call = self._deliverer.call(subscription, message.uuid, subscription.uuid)
             self.operations.transact(tx, "sqs", "SendMessage", request, call)
         except AwsError as error:
             self._deliverer.give_up(tx, subscription, topic, message, f"{error.code}: {error.message}")

@@ -12,11 +12,23 @@ from entrepot.services.lambda_.operations.event_source_mappings import EventSour
 from entrepot.services.lambda_.operations.functions import Functions
 from entrepot.services.lambda_.operations.invoke import Invoke
 from entrepot.services.lambda_.operations.layers import Layers
+from entrepot.services.lambda_.operations.policies import Policies
 from entrepot.services.lambda_.operations.tags import Tags
 from entrepot.services.lambda_.operations.versions import Versions
 from entrepot.services.lambda_.service import Lambda
 
-_SUBJECTS = (Functions, Versions, Aliases, Layers, Invoke, EventInvokeConfigs, Concurrency, EventSourceMappings, Tags)
+_SUBJECTS = (
+    Functions,
+    Versions,
+    Aliases,
+    Layers,
+    Invoke,
+    EventInvokeConfigs,
+    Concurrency,
+    EventSourceMappings,
+    Policies,
+    Tags,
+)
 
 
 def operations(lambda_: Lambda) -> list[Operation]:

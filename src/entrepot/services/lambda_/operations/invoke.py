@@ -3,9 +3,11 @@
 import base64
 import binascii
 import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from entrepot.operations import AsyncOperation, Call, Operation, Request, Response
+from entrepot.errors import AccessDeniedError
+from entrepot.operations import AsyncOperation, Call, Operation, Permission, Request, Response
 from entrepot.services.lambda_.configuration import Reference, refuse
 from entrepot.services.lambda_.errors import InvalidParameterValueError, InvalidRequestContentError
 from entrepot.services.lambda_.operations.edge import Edge
@@ -22,11 +24,29 @@ class Invoke:
         self._lambda = edge.lambda_
 
     def operations(self) -> list[Operation]:
-        return [AsyncOperation("Invoke", self._edge.on_function("InvokeFunction"), self.invoke)]
+        return [AsyncOperation("Invoke", self._permissions, self.invoke)]
+
+    def _permissions(self, request: Request) -> Iterable[Permission]:
+        return [self._permission(self._edge.reference(request), {})]
+
+    def _permission(self, named: Reference, context: Mapping[str, str]) -> Permission:
+        return Permission("lambda:InvokeFunction", self._edge.arn(named), context, self._lambda.policy(named))
+
+    def _check_service(self, named: Reference, call: Call) -> None:
+        """Refuse a service that acts for a rule or a topic unless the function's policy admits it, where it has one."""
+        permission = self._permission(named, call.source)
+        if permission.resource_policy and not self._lambda.neighbours.admits(call.principal, permission):
+            raise AccessDeniedError(
+                f"User: {call.principal.arn} is not authorized to perform: lambda:InvokeFunction on resource: "
+                f"{permission.resource} because no statement of the function's resource policy admits "
+                f"{call.principal.name} for {call.source_arn or 'an unnamed source'}: see AddPermission"
+            )
 
     async def invoke(self, request: Request, call: Call) -> Response:
         """Run a function, or queue an invocation, or check that it could be invoked."""
         named = self._edge.reference(request)
+        if call.principal.kind == "service":
+            self._check_service(named, call)
         payload = _payload(request.get("Payload", b""))
         if request.get("TenantId") or request.get("DurableExecutionName"):
             raise InvalidParameterValueError("Tenants and durable executions are not supported here.")
