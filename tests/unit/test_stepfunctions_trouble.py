@@ -11,7 +11,7 @@ import pytest
 from entrepot import clock
 from entrepot.database import Transaction
 from entrepot.errors import StorageFullError
-from entrepot.services.stepfunctions import executions, executor, timers
+from entrepot.services.stepfunctions import executions, executor, recovery, timers
 from entrepot.services.stepfunctions.executions import ConflictError
 from entrepot.services.stepfunctions.happenings import Continued, Happening, TaskSucceeded
 from tests.unit.stepfunctions_site import ACCOUNT, Functions, Site, site
@@ -136,7 +136,7 @@ async def test_an_execution_that_cannot_be_read_stands_in_nobodys_way(
 ) -> None:
     """Its timer is due for ever, and its recovery fails; others' timers fire, and others are recovered."""
     monkeypatch.setattr(timers, "TIMER_PAGE", 1)
-    monkeypatch.setattr(executor, "RECOVERY_PAGE", 1)
+    monkeypatch.setattr(recovery, "RECOVERY_PAGE", 1)
     waits = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1, "End": True}}}
     functions = Functions()
     functions.handlers["f"] = lambda event: "done"

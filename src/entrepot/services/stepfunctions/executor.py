@@ -11,7 +11,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeAlias, TypeVar
 
 from entrepot import clock, faults
@@ -49,6 +48,7 @@ from .language.jsonata_bounds import Meter
 from .log import ExecutionLog
 from .machines import Machine
 from .maps.runs import MapRuns
+from .recovery import Recovery
 from .state import ExecutionState
 from .tasks import Job, Tasks
 from .timers import Timers
@@ -58,12 +58,6 @@ chance = secrets.SystemRandom().random
 """Dice for the interpreter: of jitter, and of task tokens, which nobody may guess."""
 
 _log = logging.getLogger(__name__)
-
-RECOVERY_PAGE = 100
-"""Running executions that are looked at together after a start."""
-
-RECOVERY_PAUSE_S = 5.0
-"""When the running executions cannot be read, they are read again after this time."""
 
 CONFLICT_LIMIT = 5
 """Attempts at a transition that somebody else's write makes void; then the execution fails."""
@@ -108,10 +102,10 @@ class Executor:
         self._polls = polls
         self._on_execution_changed = on_execution_changed
         self._execution_log = ExecutionLog(write_log)
-        self._tasks = Tasks(self._perform, self._recover_again)
+        self._tasks = Tasks(self._perform, lambda machine_id: self._recovery.again(machine_id))
         self._background: set[asyncio.Task[None]] = set()
         self._timers = Timers(database, self._fire)
-        self._recovery_wanted = asyncio.Event()
+        self._recovery = Recovery(database, self._tasks, self._resume)
         self._depth = 0
         self._turns: dict[int, _Turn] = {}
         self.map_runs = MapRuns(database, account, self, integrations.s3_for)
@@ -123,7 +117,7 @@ class Executor:
         """Begin to work; what was unfinished is taken up in the background."""
         self._running = True
         self._tasks.open()
-        self._spawn(self._recover_forever(), "executions-recovery")
+        self._spawn(self._recovery.run(), "executions-recovery")
         await self.map_runs.start()
         self._spawn(self._timers.watch(), "executions-timers")
 
@@ -411,32 +405,6 @@ class Executor:
             await self._database.write(work)
         except Exception:  # noqa: BLE001 - nothing is left to try, and the others must go on
             _log.exception("execution %s could not be ended, the next start tries again", execution_id)
-
-    # ── after a start ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _recover_again(self) -> None:
-        self._recovery_wanted.set()
-
-    async def _recover_forever(self) -> None:
-        """Take up every unfinished execution, and again whenever there is room for tasks that found none."""
-        while True:
-            self._recovery_wanted.clear()
-            try:
-                await self._recover()
-            except Exception:  # noqa: BLE001 - the task's top frame: whatever it was, executions must be taken up
-                _log.exception(
-                    "the running executions could not be read; they are read again in %s s", RECOVERY_PAUSE_S
-                )
-                await asyncio.sleep(RECOVERY_PAUSE_S)
-                continue
-            await self._recovery_wanted.wait()
-
-    async def _recover(self) -> None:
-        """Take up every execution that has something to do, a page at a time. The others have their timers and tokens."""
-        after = (-1, -1)
-        while page := await self._database.scan(partial(executions.unfinished, after=after, limit=RECOVERY_PAGE)):
-            await asyncio.gather(*(self._resume(execution_id) for _, execution_id in page))
-            after = page[-1]
 
     async def _fire(self, execution_id: int) -> None:
         faults.reach("stepfunctions.before-timer")
