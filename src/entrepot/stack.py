@@ -304,7 +304,10 @@ class _Application:
 
     def _state_machine(self, name: str, machine: Any) -> None:
         definition, role_arn = self.stack.files[machine.definition], self._role_arn(machine.role)
-        logging = {"level": machine.log_level, "includeExecutionData": machine.log_execution_data}
+        logging: dict[str, Any] = {"level": machine.log_level, "includeExecutionData": machine.log_execution_data}
+        if machine.log_level != "OFF":
+            group = self.account.arn("logs", f"log-group:/aws/vendedlogs/states/{name}:*")
+            logging["destinations"] = [{"cloudWatchLogsLogGroup": {"logGroupArn": group}}]
         arn = self.account.arn("states", f"stateMachine:{name}")
         try:
             self._operate("stepfunctions", "DescribeStateMachine", stateMachineArn=arn)

@@ -69,6 +69,9 @@ async def test_creating_the_same_machine_again_answers_the_same(here: Site) -> N
         ({"type": "FAST"}, "StateMachineTypeNotSupported"),
         ({"versionDescription": "x"}, "ValidationException"),
         ({"loggingConfiguration": {"level": "LOUD"}}, "InvalidLoggingConfiguration"),
+        ({"loggingConfiguration": {"level": "ALL"}}, "InvalidLoggingConfiguration"),
+        ({"name": "a\ud800"}, "InvalidName"),
+        ({"name": "a\u00a0b"}, "InvalidName"),
         ({"tags": [{"key": str(n), "value": ""} for n in range(51)]}, "TooManyTags"),
     ],
 )
@@ -455,10 +458,15 @@ async def test_log_lines_have_awss_shape_and_level(here: Site) -> None:
     assert (entered["id"], entered["previous_event_id"], entered["redrive_count"]) == ("2", "0", "0")
     here.lines.clear()
     failing = {"StartAt": "F", "States": {"F": {"Type": "Fail", "Error": "E", "Cause": "C"}}}
-    await here.ended(await here.begin(await here.create("fatal", failing, loggingConfiguration={"level": "FATAL"})))
-    assert [(line[0], json.loads(line[2].message)["details"]) for line in here.lines] == [
-        ("/aws/vendedlogs/states/fatal", {"error": "E", "cause": "C"})
-    ]
+    for level, types in (
+        ("FATAL", ["ExecutionFailed"]),
+        ("ERROR", ["FailStateEntered", "ExecutionFailed"]),
+        ("OFF", []),
+    ):
+        logging = {"level": level, "destinations": [destination]}
+        await here.ended(await here.begin(await here.create(level, failing, loggingConfiguration=logging)))
+        assert [json.loads(line[2].message)["type"] for line in here.lines] == types
+        here.lines.clear()
 
 
 async def test_start_execution_inside_another_transaction_is_undone_with_it(here: Site) -> None:

@@ -227,7 +227,7 @@ def log_message(event: Event, execution_arn: str, redrive_count: int, *, include
 
 
 _FATAL = frozenset({"ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut"})
-_ERRORS = _FATAL | {name for name in TYPES if name.endswith(("Failed", "TimedOut", "Aborted"))}
+_ERRORS = _FATAL | {"FailStateEntered"} | {name for name in TYPES if name.endswith(("Failed", "TimedOut", "Aborted"))}
 
 
 def is_logged(event_type: str, level: str) -> bool:

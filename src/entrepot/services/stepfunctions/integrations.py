@@ -51,6 +51,7 @@ class _Service:
 _SDK_SERVICES = {
     "s3": _Service("s3", "S3"),
     "dynamodb": _Service("dynamodb", "DynamoDb"),
+    "dynamodbstreams": _Service("dynamodbstreams", "DynamoDbStreams"),
     "sfn": _Service("stepfunctions", "Sfn"),
     "eventbridge": _Service("events", "EventBridge"),
     "cloudwatchlogs": _Service("logs", "CloudWatchLogs"),
@@ -137,6 +138,8 @@ class Integrations:
         service, name, operation = found
         try:
             request = self._request(resource, service, name, scheduled.parameters)
+            if resource.integration is Integration.OPTIMIZED and resource.service == "events":
+                _add_sender(request, state)
         except shapes.ParameterProblem as problem:
             text = dumps(scheduled.parameters)
             raise TaskError(
@@ -230,8 +233,17 @@ class Integrations:
                 return payload
             shown: dict[str, Json] = {"ExecutedVersion": response.get("ExecutedVersion", "$LATEST"), "Payload": payload}
             return {**shown, **_metadata(prepared, "application/json"), "StatusCode": response.get("StatusCode", 200)}
-        made = shapes.result(prepared.service.botocore, prepared.operation, response)
+        made = shapes.result(prepared.service.botocore, prepared.operation, response, sdk=False)
+        if made.get("FailedEntryCount"):
+            # AWS documents the error; what its cause says is not.
+            raise TaskError("EventBridge.FailedEntry", dumps(made))
         return {**made, **_metadata(prepared, "application/x-amz-json-1.0")}
+
+
+def _add_sender(request: dict[str, Any], state: ExecutionState) -> None:
+    """Say in every event of PutEvents who sends it, as the optimised integration does."""
+    for entry in request["Entries"]:
+        entry["Resources"] = [*entry.get("Resources", ()), state.arn, state.machine_arn]
 
 
 def _is_http(resource: Resource) -> bool:
@@ -301,13 +313,13 @@ def _function_result(response: dict[str, Any]) -> Json:
 def _task_error(prepared: Prepared, error: AwsError) -> TaskError:
     """Return the failure of a task under the name and with the cause that AWS gives them."""
     service, code, status = prepared.service, type(error).code, type(error).status
-    known = code in shapes.error_names(service.botocore)
+    name = shapes.exception_name(service.botocore, code)
     request_id = prepared.call.request_id
     if prepared.resource.integration is Integration.AWS_SDK:
-        name = f"{code.removesuffix('Exception')}Exception" if known else f"{service.prefix}Exception"
+        name = name or f"{service.prefix}Exception"
         cause = f"{error.message} (Service: {service.prefix}, Status Code: {status}, Request ID: {request_id})"
     else:
-        name = code if known else service.v1_exception
+        name = name or service.v1_exception
         cause = (
             f"{error.message} (Service: {service.v1_name}; Status Code: {status}; Error Code: {code}; "
             f"Request ID: {request_id}; Proxy: null)"

@@ -7,7 +7,7 @@ Source: https://docs.aws.amazon.com/step-functions/latest/dg/supported-services-
 
 import base64
 import functools
-import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,8 +18,6 @@ from entrepot import clock
 
 from .language.evaluation import Json
 from .language.json_text import dumps
-
-_ACRONYM = re.compile(r"^[A-Z]+(?=[A-Z][a-z])")
 
 
 class ParameterProblem(Exception):
@@ -40,11 +38,19 @@ def operation_name(service: str, action: str) -> str | None:
 
 
 @functools.cache
-def error_names(service: str) -> frozenset[str]:
-    """Return the codes of the errors that the service's model knows."""
-    return frozenset(
-        code for shape in service_model(service).error_shapes for code in (shape.name, shape.error_code) if code
-    )
+def _error_names(service: str) -> dict[str, str]:
+    model = service_model(service)
+    names = {shape.error_code: shape.name for shape in model.error_shapes if shape.error_code}
+    return names | {shape.name: shape.name for shape in model.error_shapes}
+
+
+def exception_name(service: str, code: str) -> str | None:
+    """Return the name of the SDK's exception for an error's code, None when the service's model has none.
+
+    NoSuchKey is NoSuchKeyException, SNS's NotFound is NotFoundException.
+    """
+    name = _error_names(service).get(code)
+    return None if name is None else f"{name.removesuffix('Exception')}Exception"
 
 
 def request(service: str, operation: str, parameters: Json) -> dict[str, Any]:
@@ -113,25 +119,28 @@ def _scalar(kind: str, shape: Any, value: Json) -> Any:
     return value
 
 
-def result(service: str, operation: str, response: dict[str, Any]) -> Json:
-    """Return a response as the result of a task: JSON, members in PascalCase."""
+def result(service: str, operation: str, response: dict[str, Any], *, sdk: bool = True) -> Json:
+    """Return a response as the result of a task: JSON, members in PascalCase as the SDK for Java 2 has them.
+
+    `sdk=False`: as the optimised integrations, whose SDK is older, have them.
+    """
     shape = service_model(service).operation_model(operation).output_shape
-    return {} if shape is None else _shown_value(shape, response)
+    return {} if shape is None else _shown_value(shape, response, shown_name if sdk else older_name)
 
 
-def _shown_value(shape: Any, value: Any) -> Json:
+def _shown_value(shape: Any, value: Any, naming: Callable[[str], str]) -> Json:
     kind = shape.type_name
     if kind == "structure" and isinstance(value, dict):
         members = shape.members
         return {
-            shown_name(name): _shown_value(members[name], part)
+            naming(name): _shown_value(members[name], part, naming)
             for name, part in value.items()
             if name in members and part is not None
         }
     if kind == "list" and isinstance(value, list | tuple):
-        return [_shown_value(shape.member, part) for part in value]
+        return [_shown_value(shape.member, part, naming) for part in value]
     if kind == "map" and isinstance(value, dict):
-        return {key: _shown_value(shape.value, part) for key, part in value.items()}
+        return {key: _shown_value(shape.value, part, naming) for key, part in value.items()}
     if isinstance(value, datetime):
         return clock.iso(int(value.timestamp() * 1_000))
     if isinstance(value, bytes | bytearray | memoryview):
@@ -145,8 +154,17 @@ def _shown_value(shape: Any, value: Any) -> Json:
 
 @functools.lru_cache(maxsize=4_096)
 def shown_name(name: str) -> str:
-    """Return a member's name as a definition writes it: SSEKMSKeyId is SsekmsKeyId, stateMachineArn StateMachineArn."""
-    acronym = _ACRONYM.match(name)
-    if acronym is not None and len(acronym[0]) > 1:
-        return acronym[0].capitalize() + name[acronym.end() :]
+    """Return a member's name as a definition writes it: SSEKMSKeyId is SsekmsKeyId, MD5OfBody Md5OfBody, eTag ETag.
+
+    The SDK for Java 2 writes capitals at the start small, but for one that a small letter follows.
+    """
+    small = 1
+    while small < len(name) and name[small].isupper() and not name[small + 1 : small + 2].islower():
+        small += 1
+    return name[0].upper() + name[1:small].lower() + name[small:]
+
+
+@functools.lru_cache(maxsize=4_096)
+def older_name(name: str) -> str:
+    """Return a member's name as the optimised integrations have it: stateMachineArn is StateMachineArn."""
     return name[0].upper() + name[1:]

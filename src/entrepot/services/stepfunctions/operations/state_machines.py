@@ -191,7 +191,7 @@ def _logging(request: Request) -> Logging | None:
     if given is None:
         return None
     destinations = given.get("destinations") or []
-    if len(destinations) > 1:
+    if len(destinations) > 1 or (not destinations and (given.get("level") or "OFF") != "OFF"):
         raise InvalidLoggingConfiguration("Invalid Logging Configuration: Must specify exactly one Log Destination.")
     group = destinations[0].get("cloudWatchLogsLogGroup") if destinations else None
     return machines.check_logging(
