@@ -528,7 +528,8 @@ async def test_a_pattern_is_tried(house: House) -> None:
     event = json.dumps(s3_event())
     assert await house.do("TestEventPattern", EventPattern=PATTERN, Event=event) == {"Result": True}
     assert await house.do("TestEventPattern", EventPattern='{"source": ["x"]}', Event=event) == {"Result": False}
-    for bad in ("{", "[]", "{}"):
+    assert await house.do("TestEventPattern", EventPattern=PATTERN, Event="{}") == {"Result": False}
+    for bad in ("{", "[]", "7"):
         with pytest.raises(ValidationError, match="Parameter Event is not valid"):
             await house.do("TestEventPattern", EventPattern=PATTERN, Event=bad)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from entrepot import faults
 from entrepot.database import Reader, Transaction
 from entrepot.services.events import archives
 from entrepot.services.events.archives import DAY_MS
@@ -130,6 +131,7 @@ def step(tx: Transaction, now_ms: int, redeliver: Redeliver) -> None:
     )
     for row in rows:
         _step(tx, _replay(row), max(1, STEP_LIMIT // len(rows)), now_ms, redeliver)
+    faults.reach("events.before-replay-step")
 
 
 def _step(tx: Transaction, replay: Replay, limit: int, now_ms: int, redeliver: Redeliver) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from entrepot import clock, ids
+from entrepot import clock, faults, ids
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import EntrepotError
@@ -309,6 +309,7 @@ class Events:
         pause_s = POLL_S
         if await self.database.read(lambda reader: replays.is_due(reader, now_ms)):
             await self.database.write(lambda tx: replays.step(tx, now_ms, self._replay))
+            faults.reach("events.after-replay-step")
             pause_s = replays.STEP_PAUSE_S
         if clock.monotonic_s() - self._swept_at_s > SWEEP_PERIOD_S:
             if await self._sweep(now_ms):
