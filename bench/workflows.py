@@ -314,6 +314,13 @@ def measure(scale: int = 1, only: str = "") -> Iterator[Figure]:
             length = INLINE_ITEMS // scale
             text = uvloop.run(transitions(folder, map_machine("INLINE"), items, 1, length))
             yield Figure(f"map inline: iterations of one Map over {length:,} items", text)
+    if wanted("map distributed"):
+        with folders() as folder:
+            length = DISTRIBUTED_ITEMS // scale
+            text = json.dumps({"items": list(range(length))})
+            done = uvloop.run(transitions(folder, map_machine("DISTRIBUTED"), text, 1, length))
+            yield Figure(f"map distributed: child executions of one Map over {length:,} items", done)
+            yield Figure("map distributed: ledger", f"{ledger_bytes(folder) / length:,.0f} bytes a child execution")
     if wanted("start"):
         with folders() as folder:
             yield Figure("StartExecution over the API", start_rate(folder, 8_000 // scale))
@@ -325,7 +332,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work")
     parser.add_argument(
-        "--only", default="", help="part of a name: transitions, executions, map inline, start, waiting"
+        "--only",
+        default="",
+        help="part of a name: transitions, executions, map inline, map distributed, start, waiting",
     )
     arguments = parser.parse_args()
     for figure in measure(10 if arguments.quick else 1, arguments.only):

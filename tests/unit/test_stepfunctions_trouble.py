@@ -11,7 +11,7 @@ import pytest
 from entrepot import clock
 from entrepot.database import Transaction
 from entrepot.errors import StorageFullError
-from entrepot.services.stepfunctions import executions, executor, recovery, timers
+from entrepot.services.stepfunctions import executions, executor, gathering, recovery, timers
 from entrepot.services.stepfunctions.executions import ConflictError
 from entrepot.services.stepfunctions.happenings import Continued, Happening, TaskSucceeded
 from tests.unit.stepfunctions_site import ACCOUNT, Functions, Site, site
@@ -202,3 +202,27 @@ async def test_after_a_start_nobody_looks_at_what_only_waits(tmp_path: Path) -> 
         while left := await unfinished(after) - {"waits"}:
             assert clock.monotonic_s() < deadline_s, left
             await asyncio.sleep(0.01)
+
+
+async def test_outcomes_that_come_together_are_written_together(tmp_path: Path) -> None:
+    each = {"StartAt": "T", "States": {"T": {**MACHINE["States"]["T"], "End": True}}}  # type: ignore[index]
+    del each["States"]["T"]["Next"]
+    machine = {"StartAt": "M", "States": {"M": {"Type": "Map", "ItemProcessor": each, "End": True}}}
+    functions = Functions()
+    functions.handlers["f"] = lambda event: event
+    async with site(tmp_path, functions) as here:
+        arn = await here.begin(await here.create("m", machine), list(range(40)))
+        ended = await here.ended(arn)
+        row = await here.database.read(lambda reader: reader.one("SELECT version FROM execution"))
+    assert (ended["status"], json.loads(ended["output"])) == ("SUCCEEDED", list(range(40)))
+    assert row is not None and row[0] < 20
+
+
+async def test_what_comes_after_a_write_has_begun_waits_for_the_next() -> None:
+    happenings = [Continued(at_ms=at_ms) for at_ms in range(gathering.GATHER_LIMIT + 1)]
+    gathered = gathering.Gathered(happenings[0])
+    assert [gathered.join(happening) for happening in happenings[1:]] == [True] * (gathering.GATHER_LIMIT - 1) + [False]
+    assert gathered.take() == happenings[:-1] == gathered.take()
+    late = gathering.Gathered(happenings[0])
+    late.take()
+    assert not late.join(happenings[1]) and late.take() == happenings[:1]

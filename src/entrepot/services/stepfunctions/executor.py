@@ -9,7 +9,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -23,6 +23,7 @@ from . import activities, executions, nested
 from .activities import Polls
 from .executions import ConflictError, Execution
 from .failures import TaskError
+from .gathering import Gathered
 from .happenings import (
     ActivityTaken,
     AwaitedSucceeded,
@@ -108,6 +109,7 @@ class Executor:
         self._recovery = Recovery(database, self._tasks, self._resume)
         self._depth = 0
         self._turns: dict[int, _Turn] = {}
+        self._gathered: dict[int, Gathered] = {}
         self.map_runs = MapRuns(database, account, self, integrations.s3_for)
         self._ends: dict[int, list[asyncio.Future[None]]] = {}
         self._last_id = 0
@@ -158,15 +160,15 @@ class Executor:
         """Return a random number for what happens."""
         return chance()
 
-    def advance(self, tx: Transaction, execution: Execution, happening: Happening) -> None:
-        """Let `happening` happen: step, run what can run here, and write it all down.
+    def advance(self, tx: Transaction, execution: Execution, *happenings: Happening) -> None:
+        """Let `happenings` happen: step, run what can run here, and write it all down.
 
         Raises ConflictError when another process changed the execution meanwhile.
         """
         under_way = self._turns.get(execution.id)
         if under_way is not None:
             # One of its own tasks did this (SendTaskSuccess, StopExecution): it happens when that task is done.
-            under_way.pending.append(happening)
+            under_way.pending.extend(happenings)
             return
         assert execution.state is not None
         status_before = execution.status if execution.version else None
@@ -174,7 +176,7 @@ class Executor:
         self._depth += 1
         try:
             # A task that starts an execution must not run it inside its own: no recursion without end.
-            turn.take(happening, 0 if self._depth > 1 else STEP_LIMIT)
+            turn.take(happenings, 0 if self._depth > 1 else STEP_LIMIT)
         finally:
             self._depth -= 1
             del self._turns[execution.id]
@@ -183,7 +185,7 @@ class Executor:
             self._afterwards(tx, execution, turn)
             return
         executions.save(tx, execution, state, events, turn.due_at_ms)
-        self._report(tx, execution, status_before, events, redriven=isinstance(happening, Redriven))
+        self._report(tx, execution, status_before, events, redriven=isinstance(happenings[0], Redriven))
         faults.reach("stepfunctions.before-commit")
         self._afterwards(tx, execution, turn)
 
@@ -331,13 +333,24 @@ class Executor:
 
     async def happen(self, execution_id: int, happening: Happening) -> None:
         """Let something happen to an execution, however long the disk is unable to record it."""
+        waiting = self._gathered.get(execution_id)
+        if waiting is not None and waiting.join(happening):
+            await asyncio.shield(waiting.written)
+            return
+        gathered = self._gathered[execution_id] = Gathered(happening)
 
         def work(tx: Transaction) -> None:
+            happenings = gathered.take()
             execution = executions.by_id(tx, self._account, execution_id)
             if execution is not None and execution.status == "RUNNING":
-                self.advance(tx, execution, happening)
+                self.advance(tx, execution, *happenings)
 
-        await self._commit(execution_id, work)
+        try:
+            await self._commit(execution_id, work)
+        finally:
+            if self._gathered.get(execution_id) is gathered:
+                del self._gathered[execution_id]
+            gathered.written.set_result(None)
 
     async def _resume(self, execution_id: int) -> None:
         """Go on with what is ready, and take up awaited tasks that nobody runs."""
@@ -434,12 +447,12 @@ class _Turn:
         self.due_at_ms: int | None = None
         self.due_before_ms: int | None = execution.due_at_ms
 
-    def take(self, happening: Happening, limit: int) -> None:
+    def take(self, happenings: Sequence[Happening], limit: int) -> None:
         """Step until only what takes time is left, or `limit` states were run."""
         quiet = Started | TaskSucceeded | AwaitedSucceeded | HeartbeatCame | ActivityTaken | Continued
-        self.may_cancel = not isinstance(happening, quiet)
+        self.may_cancel = not all(isinstance(happening, quiet) for happening in happenings)
         pending = self.pending
-        pending.append(happening)
+        pending.extend(happenings)
         until_s = Meter.total_s + EVALUATION_LIMIT_S
         while pending:
             transition: Transition = step_in_place(self._machine, self.state, pending.popleft(), max(0, limit))

@@ -201,7 +201,7 @@ def _dump_frame(frame: Frame, values: _Values) -> list[Any]:
         frame.index,
         values.place(frame.items) if frame.items is not None else -1,
         frame.begun,
-        [values.place(frame.outputs[index]) if index in frame.outputs else -1 for index in range(frame.begun)],
+        [frame.outputs.get(index) for index in range(frame.begun)],
     ]
     while len(row) > _FIXED and row[-1] == _DEFAULTS[len(row) - _FIXED - 1]:
         row.pop()
@@ -212,6 +212,9 @@ _FIXED = 6
 """How many members every row has; those after them are left out from the end while they have their default."""
 
 _DEFAULTS: list[Any] = [-1, (), 0, None, 0, 0, -1, [], "", None, 0, None, 0, -1, 0, []]
+
+_INDEX = _FIXED + 12
+"""Where a row has the frame's index."""
 
 _FORMAT = 2
 """Of what is stored. In the first one, a Map had a child for every item."""
@@ -260,5 +263,14 @@ def _load_frame(row: list[Any], values: list[Json]) -> Frame:
         index,
         values[items] if items >= 0 else None,
         begun,
-        {number: values[output] for number, output in enumerate(outputs) if output >= 0},
+        _outputs_of_done(outputs, children),
     )
+
+
+def _outputs_of_done(outputs: list[Json], children: list[list[Any]]) -> dict[int, Json]:
+    """Return the outputs by iteration: what has begun and is no child is done."""
+    done = dict(enumerate(outputs))
+    if done:
+        for row in children:
+            done.pop(row[_INDEX] if len(row) > _INDEX else 0, None)
+    return done
