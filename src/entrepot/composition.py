@@ -145,6 +145,7 @@ class Composition:
             issue_credentials=lambda role, session: self.iam.issue_credentials(role, session, duration_s=43_200),
             isolation="enforce" if settings.workers.isolation == "enforce" else "best-effort",
             worker_limit=settings.workers.limit or lambda_.WORKER_LIMIT,
+            node_modules=folder.path(settings.workers.node_modules) if settings.workers.node_modules else None,
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
             neighbours=lambda_.Neighbours(
@@ -339,13 +340,10 @@ class Composition:
         )
 
     async def _execution_history(self, execution_arn: str) -> Sequence[Mapping[str, Any]]:
-        request = {"executionArn": execution_arn, "maxResults": 1000}
         try:
-            answer = await self.operations.perform("stepfunctions", "GetExecutionHistory", request, self.root)
+            return await self.database.read(lambda reader: self.stepfunctions.recorded_events(reader, execution_arn))
         except AwsError:
             return []
-        found: Sequence[Mapping[str, Any]] = answer["events"]
-        return found
 
     async def _log_lines(
         self, file: files.FileRecord, histories: Mapping[str, Sequence[Mapping[str, Any]]]

@@ -508,3 +508,29 @@ async def test_an_express_machine_may_use_a_name_twice(here: Site) -> None:
     first, second = await here.begin(arn, name="n"), await here.begin(arn, name="n")
     assert first != second and ":express:fast:n:" in first
     assert (await here.ended(second))["status"] == "SUCCEEDED"
+
+
+async def test_the_api_tells_nothing_of_express_executions(here: Site) -> None:
+    group = {"logGroupArn": "arn:aws:logs:us-east-1:111111111111:log-group:express:*"}
+    logging = {"level": "ALL", "includeExecutionData": True, "destinations": [{"cloudWatchLogsLogGroup": group}]}
+    machine = await here.create("fast", PASS, "EXPRESS", loggingConfiguration=logging)
+    arn = await here.begin(machine, {"a": 1})
+    await here.ended(arn)
+    for operation in (
+        "DescribeExecution",
+        "GetExecutionHistory",
+        "StopExecution",
+        "RedriveExecution",
+        "DescribeStateMachineForExecution",
+    ):
+        error = await refused(here.call(operation, executionArn=arn))
+        assert (type(error).code, error.message) == (
+            "InvalidArn",
+            "Invalid Arn: 'Resource type not valid in this context: express'",
+        )
+    error = await refused(here.call("ListExecutions", stateMachineArn=machine))
+    assert type(error).code == "StateMachineTypeNotSupported"
+    told = [json.loads(line.message) for group, _, line in here.lines if group == "express"]
+    assert [line["type"] for line in told] == await here.event_types(arn)
+    assert {line["execution_arn"] for line in told} == {arn}
+    assert json.loads(told[0]["details"]["input"]) == {"a": 1}

@@ -6,6 +6,7 @@ it inside theirs.
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from entrepot import clock, faults, ids
 from entrepot.arns import Account
@@ -14,7 +15,7 @@ from entrepot.loglines import WriteLog
 from entrepot.operations import Operations
 from entrepot.outbound import Send
 
-from . import activities, executions, machines, tokens, versions
+from . import activities, executions, history, machines, tokens, versions
 from .activities import Activity, Polls, awaiting_frame
 from .errors import (
     ExecutionAlreadyExists,
@@ -244,9 +245,7 @@ class StepFunctions:
         def work(tx: Transaction) -> Execution:
             machine = versions.resolve(tx, self.account, state_machine_arn, 0.0).machine
             if machine.type != "EXPRESS":
-                raise StateMachineTypeNotSupported(
-                    "This operation is not supported by this type of state machine: it is for EXPRESS."
-                )
+                raise StateMachineTypeNotSupported("This operation is not supported by this type of state machine")
             return self.start_execution(tx, state_machine_arn, name, input_text)
 
         execution = await self.database.write(work)
@@ -386,6 +385,14 @@ class StepFunctions:
                 return await run.run(perform, asyncio.sleep)
         except TimeoutError:
             return Outcome(status="FAILED", error=TIMEOUT, stages=run.outcome.stages)
+
+    def recorded_events(self, reader: Reader, arn: str, limit: int = 1_000) -> list[dict[str, Any]]:
+        """Return the first events of an execution as GetExecutionHistory has them, also of an EXPRESS machine.
+
+        AWS tells no history of those; here it is for whom this process belongs to. Raises ExecutionDoesNotExist.
+        """
+        execution = executions.get(reader, self.account, arn)
+        return [history.describe(event) for event in executions.events(reader, execution, 1, limit)]
 
     def execution(self, reader: Reader, arn: str) -> Execution:
         """Return an execution. Raises InvalidArn, ExecutionDoesNotExist."""

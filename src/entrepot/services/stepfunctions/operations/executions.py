@@ -6,6 +6,7 @@ Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_Start
 from collections.abc import Iterable
 
 from entrepot import clock
+from entrepot.arns import Account
 from entrepot.database import Reader, Transaction
 from entrepot.operations import (
     AsyncOperation,
@@ -18,11 +19,19 @@ from entrepot.operations import (
     WriteOperation,
 )
 from entrepot.services.stepfunctions import executions, history, machines, versions
-from entrepot.services.stepfunctions.errors import ValidationException
+from entrepot.services.stepfunctions.errors import StateMachineTypeNotSupported, ValidationException
 from entrepot.services.stepfunctions.executions import Execution, Summary
 from entrepot.services.stepfunctions.machines import Machine
 from entrepot.services.stepfunctions.operations import map_runs
-from entrepot.services.stepfunctions.operations.requests import limit_of, next_page, on, on_machine, text, token
+from entrepot.services.stepfunctions.operations.requests import (
+    limit_of,
+    next_page,
+    on,
+    on_machine,
+    standard_arn,
+    text,
+    token,
+)
 from entrepot.services.stepfunctions.service import StepFunctions, not_redrivable_because
 
 _LAST = 1 << 62
@@ -71,45 +80,16 @@ class _Executions:
 
     def stop_execution(self, tx: Transaction, request: Request, call: Call) -> Response:
         stopped_at_ms = self._service.stop_execution(
-            tx, text(request, "executionArn"), request.get("error"), request.get("cause")
+            tx, standard_arn(request), request.get("error"), request.get("cause")
         )
         return {"stopDate": clock.from_ms(stopped_at_ms)}
 
     def redrive_execution(self, tx: Transaction, request: Request, call: Call) -> Response:
-        return {"redriveDate": clock.from_ms(self._service.redrive_execution(tx, text(request, "executionArn")))}
+        return {"redriveDate": clock.from_ms(self._service.redrive_execution(tx, standard_arn(request)))}
 
     def describe_execution(self, reader: Reader, request: Request, call: Call) -> Response:
-        execution = self._service.execution(reader, text(request, "executionArn"))
-        first = executions.events(reader, execution, 1, 1)[0].details
-        last = executions.events_before(reader, execution, _LAST, 1)[0].details
-        shown: Response = {
-            "executionArn": execution.arn,
-            "stateMachineArn": execution.machine.arn,
-            "name": execution.name,
-            "status": execution.status,
-            "startDate": clock.from_ms(execution.started_at_ms),
-            "redriveCount": execution.redrive_count,
-        }
-        if request.get("includedData") != "METADATA_ONLY":
-            shown |= {"input": first["input"], "inputDetails": {"included": True}}
-            if execution.status == "SUCCEEDED":
-                shown |= {"output": last["output"], "outputDetails": {"included": True}}
-        if execution.status != "RUNNING":
-            shown["stopDate"] = clock.from_ms(execution.stopped_at_ms or 0)
-            shown |= {member: last[member] for member in ("error", "cause") if member in last}
-        shown |= _named_by(execution.machine.arn, versions.of_executions(reader, [execution.id]).get(execution.id))
-        if execution.redriven_at_ms is not None:
-            shown["redriveDate"] = clock.from_ms(execution.redriven_at_ms)
-        run_arn = map_runs.arn_of_child(reader, self._account, execution)
-        reason = not_redrivable_because(execution)
-        if run_arn is not None:
-            shown["mapRunArn"] = run_arn
-        shown["redriveStatus"] = "NOT_REDRIVABLE"
-        if reason is None:
-            shown["redriveStatus"] = "REDRIVABLE" if run_arn is None else "REDRIVABLE_BY_MAP_RUN"
-        else:
-            shown["redriveStatusReason"] = reason
-        return shown
+        execution = self._service.execution(reader, standard_arn(request, children=True))
+        return described(reader, self._account, execution, data=request.get("includedData") != "METADATA_ONLY")
 
     def list_executions(self, reader: Reader, request: Request, call: Call) -> Response:
         if request.get("mapRunArn"):
@@ -122,6 +102,8 @@ class _Executions:
             machine, found = versions.executions_page(reader, self._account, arn, status, before, limit + 1)
         else:
             machine = machines.get(reader, self._account, arn)
+            if machine.type == "EXPRESS":
+                raise StateMachineTypeNotSupported("This operation is not supported by this type of state machine")
             found = executions.page(reader, self._account, machine, status, before, limit + 1)
         names = versions.of_executions(reader, [summary.id for summary in found[:limit]])
         return {
@@ -132,7 +114,7 @@ class _Executions:
         }
 
     def get_execution_history(self, reader: Reader, request: Request, call: Call) -> Response:
-        execution = self._service.execution(reader, text(request, "executionArn"))
+        execution = self._service.execution(reader, standard_arn(request))
         include_data = request.get("includeExecutionData", True)
         limit = limit_of(request)
         if request.get("reverseOrder"):
@@ -143,6 +125,40 @@ class _Executions:
             "events": [history.describe(event, include_data=include_data) for event in found[:limit]],
             **next_page(found, limit, lambda event: event.id),
         }
+
+
+def described(reader: Reader, account: Account, execution: Execution, *, data: bool = True) -> Response:
+    """Return an execution as DescribeExecution does; `data`: with its input and output."""
+    first = executions.events(reader, execution, 1, 1)[0].details
+    last = executions.events_before(reader, execution, _LAST, 1)[0].details
+    shown: Response = {
+        "executionArn": execution.arn,
+        "stateMachineArn": execution.machine.arn,
+        "name": execution.name,
+        "status": execution.status,
+        "startDate": clock.from_ms(execution.started_at_ms),
+        "redriveCount": execution.redrive_count,
+    }
+    if data:
+        shown |= {"input": first["input"], "inputDetails": {"included": True}}
+        if execution.status == "SUCCEEDED":
+            shown |= {"output": last["output"], "outputDetails": {"included": True}}
+    if execution.status != "RUNNING":
+        shown["stopDate"] = clock.from_ms(execution.stopped_at_ms or 0)
+        shown |= {member: last[member] for member in ("error", "cause") if member in last}
+    shown |= _named_by(execution.machine.arn, versions.of_executions(reader, [execution.id]).get(execution.id))
+    if execution.redriven_at_ms is not None:
+        shown["redriveDate"] = clock.from_ms(execution.redriven_at_ms)
+    run_arn = map_runs.arn_of_child(reader, account, execution)
+    reason = not_redrivable_because(execution)
+    if run_arn is not None:
+        shown["mapRunArn"] = run_arn
+    shown["redriveStatus"] = "NOT_REDRIVABLE"
+    if reason is None:
+        shown["redriveStatus"] = "REDRIVABLE" if run_arn is None else "REDRIVABLE_BY_MAP_RUN"
+    else:
+        shown["redriveStatusReason"] = reason
+    return shown
 
 
 def _shown_sync(reader: Reader, execution: Execution) -> Response:

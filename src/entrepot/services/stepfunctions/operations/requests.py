@@ -72,6 +72,18 @@ def text(request: Request, member: str) -> str:
     return value
 
 
+def standard_arn(request: Request, *, children: bool = False) -> str:
+    """Return executionArn; raise InvalidArn for an execution of an EXPRESS state machine: these have logs, no history.
+
+    `children`: those that a map run dispatched are allowed.
+    """
+    arn = text(request, "executionArn")
+    _, express, name = arn.partition(":express:")
+    if express and not (children and "/" in name.partition(":")[0]):
+        raise InvalidArn("Invalid Arn: 'Resource type not valid in this context: express'")
+    return arn
+
+
 def machine_of(reader: Reader, account: Account, request: Request) -> Machine:
     """Return the state machine of stateMachineArn. Raises InvalidArn, StateMachineDoesNotExist."""
     return machines.get(reader, account, text(request, "stateMachineArn"))

@@ -27,6 +27,7 @@ from entrepot.services.stepfunctions.operations.requests import (
     on_every,
     on_machine,
     refuse_keys,
+    standard_arn,
     text,
     token,
 )
@@ -138,7 +139,7 @@ class _Machines:
         return shown
 
     def describe_state_machine_for_execution(self, reader: Reader, request: Request, call: Call) -> Response:
-        execution = self._service.execution(reader, text(request, "executionArn"))
+        execution = self._service.execution(reader, standard_arn(request, children=True))
         machine = execution.machine
         shown = {**_described(reader, machine, request), "updateDate": clock.from_ms(machine.updated_at_ms)}
         run_arn = arn_of_child(reader, self._account, execution)
