@@ -88,10 +88,12 @@ class WorkersSection(_Section, frozen=True):
 
     `isolation` is "best-effort" (use what this machine permits, and say what is missing) or "enforce" (do not start when a part
     is missing). `limit` workers of all functions together serve short invocations; by default two for each processor.
+    `node_modules` is the folder in which npm installed aws-lambda-ric, for functions on Node.js that do not bring it along.
     """
 
     isolation: Annotated[str, msgspec.Meta(pattern="^(enforce|best-effort)$")] = "best-effort"
     limit: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    node_modules: str | None = None
 
 
 class Bucket(_Section, frozen=True):

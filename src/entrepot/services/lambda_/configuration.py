@@ -21,8 +21,10 @@ ENVIRONMENT_LIMIT_BYTES = 4_096
 LATEST = "$LATEST"
 """The version that can be changed."""
 
-RUNTIMES = frozenset({"python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14"})
-"""Runtimes that are taken. All of them run on the Python that runs the server."""
+RUNTIMES = frozenset(
+    {f"python3.{minor}" for minor in range(9, 15)} | {f"nodejs{major}.x" for major in (18, 20, 22, 24)}
+)
+"""Runtimes that are taken: all of Python on the Python that runs the server, all of Node.js on the machine's node."""
 
 RESERVED_VARIABLES = frozenset(
     {

@@ -62,6 +62,7 @@ class Lambda:
         idle_limit_s: float = pool.IDLE_LIMIT_S,
         retry_delays_s: Sequence[float] = RETRY_DELAYS_S,
         isolation: Mode = "best-effort",
+        node_modules: Path | None = None,
         neighbours: Neighbours | None = None,
     ) -> None:
         self.account = account
@@ -73,7 +74,16 @@ class Lambda:
         self._write_log = write_log
         self._functions: dict[str, Known] = {}
         self.pool = pool.Pool(
-            Surroundings(account, self.code, self._scratch, issue_credentials, endpoint_url, write_log, Isolation(isolation)),
+            Surroundings(
+                account,
+                self.code,
+                self._scratch,
+                issue_credentials,
+                endpoint_url,
+                write_log,
+                Isolation(isolation),
+                node_modules,
+            ),
             worker_limit=worker_limit,
             wait_limit_s=wait_limit_s,
             idle_limit_s=idle_limit_s,

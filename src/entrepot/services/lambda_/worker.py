@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -30,7 +30,7 @@ from entrepot.services.lambda_.isolation import Isolation, Process, Sandbox, nee
 from entrepot.services.lambda_.output import Output
 from entrepot.services.lambda_.pace import Pace
 from entrepot.services.lambda_.runtime_api import RuntimeApi, is_connection_of
-from entrepot.services.lambda_.runtimes import layer_variables
+from entrepot.services.lambda_.runtimes import layer_variables, node_start
 
 INIT_LIMIT_S = 30.0
 """A worker that has not asked for work after this time is ended. (AWS: 10 s; a laptop may be busy.)"""
@@ -88,6 +88,7 @@ class Surroundings:
     endpoint_url: Callable[[], str]
     write_log: WriteLog
     isolation: Isolation = field(default_factory=Isolation)
+    node_modules: Path | None = None
 
 
 class Owner(Protocol):
@@ -181,20 +182,32 @@ class Worker:
         """Return what is to run."""
         configuration = self.configuration
         memory_bytes = configuration.memory_size_mb * 1024 * 1024
-        code = [self._task_root, *([self._layers / "python"] if self._layers else [])]
-        fresh = needs_fresh_interpreter(code, configuration.environment)
+        command, read_only = self._command()
         return Process(
             name=configuration.name,
-            command=python.fresh_command(configuration.handler) if fresh else (),
+            command=command,
             handler=configuration.handler,
             task=self._task_root,
             layers=self._layers,
             folder=self._folder,
-            read_only=(),
+            read_only=read_only,
             memory_bytes=memory_bytes,
             data_bytes=2 * memory_bytes + DATA_SLACK_BYTES,
             file_bytes=configuration.ephemeral_storage_mb * 1024 * 1024,
         )
+
+    def _command(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return what to execute (nothing: the handler runs in a fork of the launcher), and what it must read for that."""
+        configuration = self.configuration
+        if configuration.runtime.startswith("nodejs"):
+            seen_as = self._surroundings.isolation.task_path(self._task_root)
+            start = node_start(
+                configuration.runtime, configuration.handler, self._task_root, seen_as, self._surroundings.node_modules
+            )
+            return start.command, start.read_only
+        code = [self._task_root, *([self._layers / "python"] if self._layers else [])]
+        fresh = needs_fresh_interpreter(code, configuration.environment)
+        return (python.fresh_command(configuration.handler) if fresh else ()), ()
 
     def _credentials(self) -> WorkerCredentials:
         """Return credentials of the function's role, and note when this worker must end for them."""
