@@ -48,7 +48,7 @@ class Api:
         session = botocore.session.Session()
         session.register_component("data_loader", self._loader)
         self._make: Any = session.create_client
-        self._options = {
+        self._options: dict[str, Any] = {
             "region_name": "us-east-1",
             "endpoint_url": stack.api,
             "aws_access_key_id": key["access_key_id"],
@@ -62,6 +62,11 @@ class Api:
             ),
         }
         self._clients: dict[str, Any] = {}
+
+    def impatient(self, service: str, read_timeout_s: float) -> Any:
+        """Return a client that waits for answers no longer than that."""
+        config = self._options["config"].merge(botocore.config.Config(read_timeout=read_timeout_s))
+        return self._make(service, **{**self._options, "config": config})
 
     def __call__(self, service: str) -> Any:
         """Return the client of a service."""

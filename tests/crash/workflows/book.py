@@ -4,9 +4,10 @@ import random
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tests.crash.workflows.machines import KINDS, Json, execution_arn
+from tests.crash.workflows.machines import KINDS, Json, Kind, execution_arn
 
 
 @dataclass(eq=False)
@@ -54,6 +55,8 @@ class Book:
     """Ids of the messages whose deletion was acknowledged."""
     order: list[str] = field(default_factory=list)
     """Bodies of FIFO messages in the order in which they were first received."""
+    kinds: Mapping[str, Kind] = field(default_factory=lambda: KINDS)
+    """The machines of the stack."""
     lives: list[Life] = field(default_factory=list)
     machines: dict[str, str] = field(default_factory=dict)
     """The machine of everything that was ever to be executed, by name."""
@@ -65,7 +68,7 @@ class Book:
         with self.lock:
             self.runs[name] = run
             self.machines[name] = machine
-            for suffix, nested in KINDS[machine].nested.items():
+            for suffix, nested in self.kinds[machine].nested.items():
                 self.machines[f"{name}-{suffix}"] = nested
         return run
 

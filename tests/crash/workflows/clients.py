@@ -14,13 +14,14 @@ import botocore.exceptions
 from tests.crash.clients import Api
 from tests.crash.workflows.book import Book, Run
 from tests.crash.workflows.machines import (
+    ACTIVITY,
     ASKS,
     EVENT_SOURCE,
     FUNCTION,
-    KINDS,
     SENT,
     SENT_FIFO,
     TOKENS,
+    arn,
     client_answer,
     input_of,
     machine_arn,
@@ -35,6 +36,9 @@ PAUSE_LIMIT_S: Final = 0.12
 
 WAIT_LIMIT_S: Final = 4.0
 """Executions that wait until a moment wait so long at most."""
+
+POLL_S: Final = 3.0
+"""How long a worker waits for a task before it asks again."""
 
 AGAIN: Final = 0.2
 """How often the consumer answers without deleting the message, so that it must be refused when it answers again."""
@@ -51,6 +55,7 @@ class Clients:
         self._with_function = with_function
         self._stopping = threading.Event()
         self.errors: list[tuple[str, float, BaseException]] = []
+        self._impatient = api.impatient("stepfunctions", POLL_S)
         works = [
             self._consume_asks,
             self._take_tokens,
@@ -58,6 +63,8 @@ class Clients:
             self._receive(SENT),
             self._receive(SENT_FIFO),
         ]
+        if "works" in book.kinds:
+            works.append(self._work)
         if starting:
             works += [self._start_again, self._start_new, self._put_events]
         for service in ("stepfunctions", "sqs", "events", "lambda", "dynamodb"):
@@ -98,11 +105,15 @@ class Clients:
     def _start_again(self, source: random.Random) -> None:
         """Ask again for what was not answered: the same name and input start one execution."""
         for run in self._book.unacknowledged():
-            if KINDS[run.machine].type == "STANDARD" and source.random() < 0.7 and not self._stopping.is_set():
+            if (
+                self._book.kinds[run.machine].type == "STANDARD"
+                and source.random() < 0.7
+                and not self._stopping.is_set()
+            ):
                 self.start_run(run)
 
     def _start_new(self, source: random.Random) -> None:
-        weights = {name: kind.weight for name, kind in KINDS.items() if kind.weight}
+        weights = {name: kind.weight for name, kind in self._book.kinds.items() if kind.weight}
         machines = source.choices(list(weights), list(weights.values()), k=source.randrange(2, STARTS_LIMIT))
         if source.random() < 0.25 and not self._book.of("map"):
             machines.insert(0, "map")
@@ -196,7 +207,29 @@ class Clients:
             with self._book.lock:
                 del self._book.tokens[token]
 
-    def _answer(self, token: str, well: bool, what: Any) -> None:
+    def _work(self, source: random.Random) -> None:
+        """Do the activity's tasks, some of them slowly; a task whose answer the server did not live to hear times out."""
+        activity, worker = arn("states", f"activity:{ACTIVITY}"), f"worker-{self._number}"
+        while not self._stopping.is_set():
+            try:
+                task = self._impatient.get_activity_task(activityArn=activity, workerName=worker)
+            except botocore.exceptions.ReadTimeoutError:
+                continue  # There was nothing to do.
+            if not task.get("taskToken"):
+                continue
+            name = json.loads(task["input"])["name"]
+            if source.random() < 0.3:
+                self._pause(source)
+                self._beat(task["taskToken"])
+            self._answer(task["taskToken"], True, {"worked": name}, may_be_late=True)
+
+    def _beat(self, token: str) -> None:
+        try:
+            self._api("stepfunctions").send_task_heartbeat(taskToken=token)
+        except botocore.exceptions.ClientError as error:
+            assert error.response["Error"]["Code"] == "TaskTimedOut", error
+
+    def _answer(self, token: str, well: bool, what: Any, *, may_be_late: bool = False) -> None:
         """Answer a token, which must be accepted exactly once."""
         states, answers = self._api("stepfunctions"), self._book.answers[token]
         before = list(answers)
@@ -208,7 +241,7 @@ class Clients:
                 states.send_task_failure(taskToken=token, error=what["Error"], cause=what["Cause"])
         except botocore.exceptions.ClientError as error:
             assert error.response["Error"]["Code"] == "TaskTimedOut", error
-            assert before, f"REFUSED: the first answer of token {token} got {error}"
+            assert before or may_be_late, f"REFUSED: the first answer of token {token} got {error}"
         else:
             assert True not in before, f"ANSWERED TWICE: token {token}"
             answers[-1] = True

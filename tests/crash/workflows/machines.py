@@ -17,6 +17,7 @@ ASKS, TOKENS, SENT, SENT_FIFO = "asks", "tokens", "sent", "sent.fifo"
 """Queues: tokens for a consumer, tokens for a client that takes its time, and messages."""
 
 FUNCTION: Final = "effect"
+ACTIVITY, TOPIC = "work", "published"
 EVENT_SOURCE: Final = "crash.rounds"
 MAP_ITEMS: Final = 1_000
 DISTRIBUTED_ITEMS: Final = 30
@@ -36,6 +37,11 @@ def queue_url(queue_name: str) -> str:
 def machine_arn(machine: str) -> str:
     """Return the ARN of a state machine."""
     return f"arn:aws:states:{REGION}:{ACCOUNT_ID}:stateMachine:{machine}"
+
+
+def arn(service: str, resource: str) -> str:
+    """Return the ARN of another resource."""
+    return f"arn:aws:{service}:{REGION}:{ACCOUNT_ID}:{resource}"
 
 
 def execution_arn(machine: str, name: str) -> str:
@@ -310,6 +316,33 @@ SENDS: Final = chain(
     ("End", told(sent=NAME)),
 )
 
+PUBLISHES: Final = chain(
+    (
+        "Publish",
+        task(
+            "sns:publish",
+            {"TopicArn": arn("sns", TOPIC), "Message.$": f"States.Format('{{}}/9', {NAME})"},
+            ResultPath=None,
+        ),
+    ),
+    ("CountPublished", count("published")),
+)
+
+WORKS: Final = chain(
+    (
+        "Work",
+        {
+            "Type": "Task",
+            "Resource": arn("states", f"activity:{ACTIVITY}"),
+            "Parameters": {"name.$": NAME},
+            "HeartbeatSeconds": 4,
+            # A worker that died with the server does not answer: the next one is asked.
+            "Retry": [{"ErrorEquals": ["States.Timeout"], "IntervalSeconds": 1, "BackoffRate": 1, "MaxAttempts": 50}],
+        },
+    ),
+    ("CountWorked", count("worked")),
+)
+
 _LAMBDA_RETRY = {
     "ErrorEquals": ["Lambda.TooManyRequestsException", "Lambda.ServiceException", "Lambda.SdkClientException"],
     "IntervalSeconds": 1,
@@ -377,6 +410,8 @@ class Kind:
     type: str = "STANDARD"
     nested: Mapping[str, str] = field(default_factory=dict)
     """The executions that it starts: suffix of the name → machine."""
+    is_new: bool = False
+    """Not known to the previous release."""
 
 
 def client_answer(name: str) -> tuple[bool, Json]:
@@ -398,7 +433,10 @@ KINDS: Final[Mapping[str, Kind]] = {
         lambda name: {"length": DISTRIBUTED_ITEMS, "last": DISTRIBUTED_ITEMS - 1},
         {"mapped": DISTRIBUTED_ITEMS, "summed": DISTRIBUTED_ITEMS * (DISTRIBUTED_ITEMS - 1) // 2},
         weight=1,
+        is_new=True,
     ),
+    "publishes": Kind(PUBLISHES, counts={"published": 1}, weight=2, is_new=True),
+    "works": Kind(WORKS, lambda name: {"worked": name}, {"worked": 1}, weight=3, is_new=True),
     "parallel": Kind(
         PARALLEL,
         lambda name: {"results": ["a", "b", FEW]},

@@ -17,7 +17,6 @@ from tests.crash.workflows.machines import (
     COUNTERS,
     EFFECTS,
     GATES,
-    KINDS,
     SENT,
     SENT_FIFO,
     TOKENS,
@@ -72,9 +71,9 @@ class Proof:
     def _forget_what_never_began(self) -> None:
         """Ask what became of starts that were not answered: those that did not happen have no effects."""
         for run in self._book.unacknowledged():
-            if KINDS[run.machine].type == "EXPRESS":
+            if self._book.kinds[run.machine].type == "EXPRESS":
                 counts = self._counts(run.name)
-                assert counts in ({}, KINDS[run.machine].counts), f"{run.name} began and has {counts}"
+                assert counts in ({}, self._book.kinds[run.machine].counts), f"{run.name} began and has {counts}"
                 del self._book.runs[run.name]
                 continue
             try:
@@ -101,7 +100,7 @@ class Proof:
 
     def _running(self) -> list[str]:
         states, found = self._api("stepfunctions"), []
-        for machine in KINDS:
+        for machine in self._book.kinds:
             answer = states.list_executions(stateMachineArn=machine_arn(machine), statusFilter="RUNNING", maxResults=5)
             found += [execution["name"] for execution in answer["executions"]]
         return found
@@ -130,7 +129,7 @@ class Proof:
     # ── comparing ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _check_run(self, run: Run) -> None:
-        kind = KINDS[run.machine]
+        kind = self._book.kinds[run.machine]
         if kind.type == "EXPRESS":
             counts = self._counts(run.name)
             assert counts == kind.counts, f"{run.name} has the effects {counts}, not {dict(kind.counts)}"
@@ -138,7 +137,7 @@ class Proof:
             return
         self._check_execution(run.machine, run.name, kind, redriven=run.redriven)
         for suffix, machine in kind.nested.items():
-            self._check_execution(machine, f"{run.name}-{suffix}", KINDS[machine])
+            self._check_execution(machine, f"{run.name}-{suffix}", self._book.kinds[machine])
         if run.machine == "functions":
             assert self._done(run.name), f"LOST: the function's effect for {run.name}"
 
@@ -189,6 +188,7 @@ class Proof:
     def _check_messages(self) -> None:
         """Every message was sent exactly once, and a group's messages came in order."""
         wanted = {f"{run.name}/{n}" for run in self._book.of("sends") for n in (0, 1, 2)}
+        wanted |= {f"{run.name}/9" for run in self._book.of("publishes")}
         received = self._book.received
         assert wanted <= received.keys(), f"LOST: messages {sorted(wanted - received.keys())[:5]}"
         for body, ids in received.items():
@@ -215,7 +215,7 @@ class Proof:
                 )
                 machine = self._book.machine_of(name)
                 assert machine is not None, f"INVENTED: {name} has the effects {counts}, and nobody started it"
-                assert counts == KINDS[machine].counts, f"EFFECTS: {name} has {counts}"
+                assert counts == self._book.kinds[machine].counts, f"EFFECTS: {name} has {counts}"
 
 
 def _seconds(stamp: str) -> float:

@@ -18,7 +18,7 @@ from tests.crash.workflows.book import Book
 from tests.crash.workflows.clients import Clients
 from tests.crash.workflows.points import MOMENTS, POINTS, TRANSITIONS
 from tests.crash.workflows.reconcile import Proof
-from tests.crash.workflows.stack import make_queues, make_stack
+from tests.crash.workflows.stack import make_queues, make_stack, make_topic_and_activity
 from tests.running import NotReadyError
 
 WORKING_S: Final = (0.2, 3.0)
@@ -59,6 +59,7 @@ class Rounds:
         """Run the rounds and the last proof; raise AssertionError on the first broken promise."""
         self.stack.start()
         make_queues(Api(self.stack))
+        make_topic_and_activity(Api(self.stack))
         assert self.stack.stop() == 0
         for _ in range(rounds):
             self.number += 1

@@ -1,11 +1,13 @@
 """The stack of the rounds of workflows: the machines, their tables, the function and the rule; the queues are made once."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from tests.crash.clients import Api
 from tests.crash.workflows.machines import (
+    ACTIVITY,
     ASKS,
     COUNTERS,
     EFFECTS,
@@ -16,6 +18,9 @@ from tests.crash.workflows.machines import (
     SENT,
     SENT_FIFO,
     TOKENS,
+    TOPIC,
+    Kind,
+    arn,
 )
 from tests.running import Stack
 
@@ -54,7 +59,7 @@ role = "everything"
 """
 
 
-def make_stack(folder: Path, *, environment: dict[str, str] | None = None) -> Stack:
+def make_stack(folder: Path, *, kinds: Mapping[str, Kind] = KINDS, environment: dict[str, str] | None = None) -> Stack:
     """Return a stack with everything but its queues; no worker is started before something is invoked."""
     stack = Stack(folder, environment=environment)
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -66,7 +71,7 @@ def make_stack(folder: Path, *, environment: dict[str, str] | None = None) -> St
     assert "minimum_warm = 1" in text
     text = text.replace("minimum_warm = 1", "minimum_warm = 0") + _TOML.format(function=FUNCTION)
     text += "".join(f'[tables.{table}]\npartition_key = "key"\n' for table in (COUNTERS, EFFECTS, GATES))
-    for name, kind in KINDS.items():
+    for name, kind in kinds.items():
         definition = f"workflows/{name}.asl.json"
         (folder / definition).write_text(json.dumps(kind.definition))
         text += (
@@ -83,3 +88,11 @@ def make_queues(api: Api) -> None:
     for name in (ASKS, TOKENS, SENT):
         sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": str(VISIBILITY_S)})
     sqs.create_queue(QueueName=SENT_FIFO, Attributes={"VisibilityTimeout": str(VISIBILITY_S), "FifoQueue": "true"})
+
+
+def make_topic_and_activity(api: Api) -> None:
+    """Create the topic, whose messages come to a queue, and the activity."""
+    queue = arn("sqs", SENT)
+    topic = api("sns").create_topic(Name=TOPIC)["TopicArn"]
+    api("sns").subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"})
+    api("stepfunctions").create_activity(name=ACTIVITY)
