@@ -6,6 +6,8 @@ Sources: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html,
 https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html and DynamoDB's and Lambda's "Common Errors".
 """
 
+from typing import Any
+
 from entrepot.errors import AwsError
 
 _S3: dict[str, tuple[str, int]] = {
@@ -98,3 +100,11 @@ def spell(error: AwsError, service: str, protocol: str) -> tuple[str, int]:
     if protocol in ("json", "smithy-rpc-v2-cbor") and 400 <= error.status < 500 and error.status != 413:
         return error.code, 400
     return error.code, error.status
+
+
+def error_shape(model: Any, code: str) -> Any:
+    """Return the model's shape of an error, or None.
+
+    Services that once spoke the query protocol name it by its code there, others by the shape.
+    """
+    return model.shape_for_error_code(code) or next((one for one in model.error_shapes if one.name == code), None)

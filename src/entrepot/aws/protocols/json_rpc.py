@@ -12,6 +12,7 @@ from botocore.model import OperationModel, ServiceModel
 from entrepot.aws.errors import SerializationError
 from entrepot.aws.http import HttpResponse
 from entrepot.aws.protocols import Incoming
+from entrepot.aws.protocols.error_codes import error_shape
 from entrepot.aws.protocols.json_body import JsonReaders, JsonWriters, dumps, loads
 from entrepot.errors import AwsError
 
@@ -67,7 +68,7 @@ class JsonRpc:
 
 def error_members(model: Any, writers: JsonWriters, error: AwsError, code: str) -> dict[str, Any]:
     """Return the body of a JSON error: the members of its shape in the model's spelling, and the message."""
-    shape: Any = model.shape_for_error_code(code)
+    shape = error_shape(model, code)
     if shape is None:
         return {"message": error.message, **{name: str(value) for name, value in error.members.items()}}
     known = {name: value for name, value in error.members.items() if name in shape.members}

@@ -13,6 +13,7 @@ from entrepot.aws import timestamps
 from entrepot.aws.errors import SerializationError
 from entrepot.aws.http import HttpResponse
 from entrepot.aws.protocols import Incoming, cbor
+from entrepot.aws.protocols.error_codes import error_shape
 from entrepot.errors import AwsError
 
 
@@ -38,8 +39,7 @@ class RpcCbor:
 
     def fail(self, error: AwsError, code: str, status: int, request_id: str) -> HttpResponse:
         """See WireProtocol."""
-        model: Any = self._model
-        shape = model.shape_for_error_code(code)
+        shape = error_shape(self._model, code)
         document = {} if shape is None else _write(shape, error.members)
         document["__type"] = code
         document["message"] = error.message

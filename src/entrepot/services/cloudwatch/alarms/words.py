@@ -41,7 +41,7 @@ def reason(rule: Rule, verdict: Verdict, state: StateValue) -> str:
     kind = "OK -> ALARM" if breaking else "ALARM -> OK"
     verb = ("was" if len(shown) == 1 else "were") + ("" if breaking else " not")
     return (
-        f"Threshold Crossed: {len(shown)} out of the last {wanted} datapoint{_s(wanted)} [{values}] {verb} "
+        f"Threshold Crossed: {len(shown)} out of the last {wanted} datapoints [{values}] {verb} "
         f"{COMPARISONS[rule.comparison][1]} the threshold ({rule.threshold!r}) "
         f"(minimum {least} datapoint{_s(least)} for {kind} transition)."
     )
