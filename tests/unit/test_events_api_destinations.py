@@ -306,6 +306,31 @@ async def test_no_secret_is_described_logged_or_stored_in_the_open(house: HttpHo
     assert house.lines and SECRET not in "".join(house.lines)
 
 
+async def test_an_endpoint_that_repeats_what_it_was_sent_tells_no_secret(house: HttpHouse) -> None:
+    await house.destination({"BasicAuthParameters": {"Username": "u", "Password": SECRET}}, "BASIC")
+    basic = base64.b64encode(f"u:{SECRET}".encode()).decode()
+    house.answers = [answer(400, f"bad header: Authorization: Basic {basic}, {basic}".encode())]
+    await house.put_and_settle()
+    told = str(house.failed[0].error) + "".join(house.lines)
+    assert basic not in told and "bad header: Authorization: ***, ***" in told
+
+
+async def test_a_secret_that_cannot_be_opened_can_be_given_anew(house: HttpHouse) -> None:
+    await house.do("CreateConnection", Name="o", AuthorizationType="OAUTH_CLIENT_CREDENTIALS", AuthParameters=OAUTH)
+    await house.destination()
+    house.events.connections._seal = Seal(b"x" * 32, "events connections")
+    await house.put_and_settle()
+    assert [tries for _, tries in await house.waiting()] == [1] and house.sent == []
+    assert await house.events.connections.authorize_waiting()
+    described = await house.do("DescribeConnection", Name="o")
+    assert described["ConnectionState"] == "DEAUTHORIZED" and "keys/secret" in described["StateReason"]
+    with pytest.raises(ValidationError, match="ApiKeyName"):
+        await house.do("UpdateConnection", Name="c", AuthParameters={"ApiKeyAuthParameters": {"ApiKeyValue": "v"}})
+    await house.do("UpdateConnection", Name="c", AuthParameters=API_KEY)
+    await house.try_again()
+    assert len(house.sent) == 1 and await house.waiting() == []
+
+
 def test_a_seal_opens_only_with_its_secret_purpose_and_name() -> None:
     sealed = Seal(b"a" * 32, "p").close(b"plain", "n")
     assert Seal(b"a" * 32, "p").open(sealed, "n") == b"plain" and b"plain" not in sealed

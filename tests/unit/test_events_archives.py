@@ -315,6 +315,20 @@ async def test_a_forwarded_event_is_replayed_on_the_other_bus_too(house: ReplayH
     assert len(house.started) == 2
 
 
+async def test_a_fifo_queue_does_not_swallow_a_replay(house: ReplayHouse) -> None:
+    await house.archive()
+    arn = await house.queue("q.fifo", FifoQueue="true")
+    await house.rule("r", {"Arn": arn, "SqsParameters": {"MessageGroupId": "g"}, "Input": '"constant"'})
+    await house.put_at(0, n=0)
+    (first,) = await house.received("q.fifo")
+    url = "http://here/000000000000/q.fifo"
+    await house.do("DeleteMessage", "sqs", QueueUrl=url, ReceiptHandle=first["ReceiptHandle"])
+    await house.replay("x")
+    await house.finish("x")
+    (second,) = await house.received("q.fifo")
+    assert first["Body"] == second["Body"] == '"constant"' and first["MessageId"] != second["MessageId"]
+
+
 async def test_whoever_counts_attempts_says_the_number(house: ReplayHouse) -> None:
     asked: list[Any] = []
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from entrepot.arns import Account
+from entrepot.database import Transaction
 from entrepot.database.sqlite import SQLiteDatabase
-from entrepot.operations import Call, Decision, Operations, Principal
+from entrepot.operations import Call, Decision, Operations, Principal, WriteOperation
 from entrepot.services import events, sqs
 from entrepot.services.events.errors import ResourceAlreadyExistsError, ResourceNotFoundError, ValidationError
 
@@ -192,3 +193,22 @@ async def test_rules_and_buses_have_tags(house: House) -> None:
     await house.do("DeleteRule", Name="r", EventBusName="b")
     with pytest.raises(ResourceNotFoundError):
         await house.do("ListTagsForResource", ResourceARN=rule_arn)
+
+
+async def test_a_topic_gets_its_event_through_the_gate(house: House) -> None:
+    published: list[Any] = []
+
+    def publish(tx: Transaction, request: Any, call: Call) -> dict[str, Any]:
+        published.append((request, call.principal.name))
+        return {}
+
+    house.operations.add("sns", [WriteOperation("Publish", lambda _: (), publish)])
+    arn = ACCOUNT.arn("sns", "t")
+    await house.rule("r", {"Arn": arn, "InputPath": "$.detail"})
+    await house.put(n=1)
+    assert published == [({"TopicArn": arn, "Message": '{"n":1}'}, "events.amazonaws.com")]
+
+
+async def test_a_bus_is_not_its_own_target(house: House) -> None:
+    with pytest.raises(ValidationError, match="its own target"):
+        await house.rule("r", {"Arn": ACCOUNT.arn("events", "event-bus/default")})

@@ -36,6 +36,7 @@ class Outbound:
         self._policy = policy or Policy.of()
         self._ca_file = ca_file
         self._pools: dict[str, httpcore.AsyncConnectionPool] = {}
+        self._networks: list[PolicedNetwork] = []
 
     async def send(self, request: Request) -> Response:
         """Exchange one request; raise OutboundError when there is no answer.
@@ -62,6 +63,8 @@ class Outbound:
         pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
             await pool.aclose()
+        while self._networks:
+            self._networks.pop().close()
 
     async def _exchange(self, place: url.Place, request: Request) -> Response:
         pool = await self._pool(place.scheme)
@@ -93,12 +96,14 @@ class Outbound:
             # Reading the authorities takes some tens of milliseconds.
             context = await asyncio.to_thread(self._tls_context) if tls else None
             if scheme not in self._pools:
+                network = PolicedNetwork(self._policy, tls=tls)
+                self._networks.append(network)
                 self._pools[scheme] = httpcore.AsyncConnectionPool(
                     ssl_context=context,
                     max_connections=CONNECTIONS_LIMIT,
                     max_keepalive_connections=IDLE_CONNECTIONS_LIMIT,
                     keepalive_expiry=IDLE_LIMIT_S,
-                    network_backend=PolicedNetwork(self._policy, tls=tls),
+                    network_backend=network,
                 )
         return self._pools[scheme]
 

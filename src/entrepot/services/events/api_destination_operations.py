@@ -33,12 +33,12 @@ def api_destination_operations(events: Events) -> list[Operation]:
         return of
 
     def with_connection(action: str) -> Permissions:
-        """Who lets a destination use a connection's secrets must be allowed to use them."""
+        """Who lets a destination use a connection's secrets must be allowed so for that connection, as on AWS."""
 
         def of(request: Request) -> list[Permission]:
             needed = list(on_destination(action)(request))
             if request.get("ConnectionArn"):
-                needed.append(Permission("events:RetrieveConnectionCredentials", request["ConnectionArn"]))
+                needed.append(Permission(f"events:{action}", request["ConnectionArn"]))
             return needed
 
         return of

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from entrepot import clock, ids
@@ -17,6 +18,7 @@ from entrepot.services.events.errors import (
     LimitExceededError,
     ResourceAlreadyExistsError,
     ResourceNotFoundError,
+    TargetError,
     ValidationError,
 )
 from entrepot.services.events.service import Events
@@ -223,7 +225,7 @@ def update_connection(events: Events, tx: Transaction, request: Request, call: C
     connection = _connection(tx, request["Name"])
     kind = request.get("AuthorizationType") or connection.authorization_type
     kept: dict[str, Any] = {}
-    if connection.secret is not None:
+    with suppress(TargetError):  # Without secrets, or with such that cannot be opened, all has to be given anew.
         kept = events.connections.opened(connection)
         if kind != connection.authorization_type:
             kept = {name: value for name, value in kept.items() if name == "InvocationHttpParameters"}

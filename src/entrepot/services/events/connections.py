@@ -15,7 +15,7 @@ from entrepot import clock
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.outbound import Send
-from entrepot.sealing import Seal
+from entrepot.sealing import Seal, SealBrokenError
 from entrepot.services.events.errors import ResourceNotFoundError, TargetError
 from entrepot.services.events.oauth import Token, Tokens
 
@@ -125,6 +125,11 @@ def pairs(given: Mapping[str, Any], kind: str) -> list[tuple[str, str]]:
     return [(entry["Key"], entry.get("Value") or "") for entry in entries if entry.get("Key")]
 
 
+def _unusable(reason: str) -> TargetError:
+    # The connection may be mended while the event waits.
+    return TargetError(reason, dead_letter_code="NO_PERMISSIONS", retryable=True)
+
+
 class Connections:
     """Opens connections for those who send requests."""
 
@@ -154,11 +159,16 @@ class Connections:
         return self._seal.close(json.dumps(authentication).encode(), f"connection {connection_id}")
 
     def opened(self, connection: Connection) -> dict[str, Any]:
-        """Return AuthParameters with their secrets; raise SealBrokenError."""
-        assert connection.secret is not None
-        opened: dict[str, Any] = json.loads(
-            self._seal.open(connection.secret, f"connection {connection.connection_id}")
-        )
+        """Return AuthParameters with their secrets; raise TargetError when there are none, or they cannot be opened."""
+        if connection.secret is None:
+            raise _unusable(
+                f"Connection {connection.name} is deauthorized; give it authorization parameters with UpdateConnection."
+            )
+        try:
+            plain = self._seal.open(connection.secret, f"connection {connection.connection_id}")
+        except SealBrokenError as error:
+            raise _unusable(str(error)) from None
+        opened: dict[str, Any] = json.loads(plain)
         return opened
 
     async def parameters(self, arn: str, *, renew: bool = False) -> ConnectionParameters:
@@ -169,11 +179,6 @@ class Connections:
         connection = await self._database.read(lambda reader: self.find_by_arn(reader, arn))
         if connection is None:
             raise ResourceNotFoundError(f"Connection {arn} does not exist.")
-        if connection.secret is None:
-            raise TargetError(
-                f"Connection {connection.name} is deauthorized; give it authorization parameters with UpdateConnection.",
-                dead_letter_code="NO_PERMISSIONS", retryable=True,
-            )  # fmt: skip
         authentication = self.opened(connection)
         headers = [await self._authorization(connection, authentication, renew=renew)]
         added = authentication.get("InvocationHttpParameters") or {}

@@ -291,7 +291,7 @@ class Dispatch:
             raise http_invocation.no_answer(error) from None
         if answer.status in http_invocation.UNAUTHORIZED and len(self._unauthorized) < UNAUTHORIZED_LIMIT:
             self._unauthorized.add(lease.queued.delivery_id)
-        http_invocation.check_answer(answer)
+        http_invocation.check_answer(answer, added)
 
     async def _record(self, queued: Queued, work: Callable[[Transaction], None]) -> None:
         try:

@@ -34,6 +34,9 @@ ANSWER_LIMIT_BYTES = 4096
 TOLD_LIMIT = 256
 """Characters of an answer that an error tells."""
 
+SECRET_LEAST = 4
+"""Characters of the shortest value that is looked for in an answer, so as not to be told."""
+
 RETRIED = frozenset({401, 407, 409, 429})
 """Statuses below 500 after which a delivery is tried again."""
 
@@ -101,11 +104,11 @@ def _body(added: ConnectionParameters, input_text: str) -> str:
     return compact({**document, **dict(added.body)}) if isinstance(document, dict) else input_text
 
 
-def check_answer(answer: Response) -> None:
-    """Raise TargetError unless an endpoint took the event."""
+def check_answer(answer: Response, added: ConnectionParameters) -> None:
+    """Raise TargetError unless an endpoint took the event. What it answers is told without what the connection added."""
     if 200 <= answer.status < 300:
         return
-    told = answer.body.decode("utf-8", "replace")[:TOLD_LIMIT]
+    told = _without(added, answer.body.decode("utf-8", "replace"))[:TOLD_LIMIT]
     retryable = answer.status in RETRIED or answer.status >= 500
     after_ms = retry_after_ms(answer.header("retry-after"))
     raise TargetError(
@@ -115,6 +118,15 @@ def check_answer(answer: Response) -> None:
         retryable=retryable and after_ms >= 0,
         retry_after_ms=max(after_ms, 0),
     )  # fmt: skip
+
+
+def _without(added: ConnectionParameters, text: str) -> str:
+    """Return a text without secrets: some endpoints repeat what they were sent."""
+    for _, value in (*added.headers, *added.query, *added.body):
+        for secret in {value, value.rpartition(" ")[2], quote(value), quote(value, safe="")}:
+            if len(secret) >= SECRET_LEAST:
+                text = text.replace(secret, "***")
+    return text
 
 
 def retry_after_ms(header: str | None) -> int:

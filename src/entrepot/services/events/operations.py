@@ -21,7 +21,7 @@ from entrepot.services.events.archive_operations import archive_operations
 from entrepot.services.events.bus_operations import bus_operations
 from entrepot.services.events.bus_policy import policy_operations
 from entrepot.services.events.connection_operations import connection_operations
-from entrepot.services.events.edge import bus_name_of, check_name, page, tag_map
+from entrepot.services.events.edge import bus_arn, bus_name_of, check_name, page, tag_map
 from entrepot.services.events.entry_operations import entry_operations
 from entrepot.services.events.errors import LimitExceededError, ValidationError
 from entrepot.services.events.pattern import EventPattern
@@ -235,6 +235,10 @@ def put_targets(events: Events, tx: Transaction, request: Request, call: Call) -
             )
         target = target_of(definition)
         destinations.check(target)
+        if target.arn == bus_arn(events, bus_name):
+            raise ValidationError(
+                f"Parameter {target.arn} is not valid. Reason: an event bus cannot be its own target."
+            )
         inputs.check(target)
         _check_retry_policy(definition)
         events.rules.put_target(tx, bus_name, name, target)

@@ -186,6 +186,12 @@ def queue_url(queue_arn: str) -> str:
     return f"{arn.account_id}/{arn.resource}"
 
 
+def _in_order(target: Target, group_id: str, event_id: str, rule_arn: str, attempt: int) -> dict[str, str]:
+    """Return what a FIFO queue needs besides. Another attempt (a replay) is another message, whatever its body."""
+    deduplication_id = ids.derived(event_id, rule_arn, target.target_id, str(attempt))
+    return {"MessageGroupId": group_id, "MessageDeduplicationId": deduplication_id}
+
+
 def invocation(
     target: Target, *, event_id: str, rule_arn: str, attempt: int, input_text: str, queued_at_ms: int
 ) -> Invocation:
@@ -215,7 +221,7 @@ def invocation(
             {
                 "QueueUrl": queue_url(target.arn),
                 "MessageBody": input_text,
-                **({"MessageGroupId": group_id} if group_id else {}),
+                **(_in_order(target, group_id, event_id, rule_arn, attempt) if group_id else {}),
             },
         )
     if arn.service == "sns":
