@@ -30,13 +30,13 @@ FUNCTION = "arn:aws:lambda:us-east-1:111111111111:function:f"
 class Play:
     """An execution by hand. Every state goes through its stored form, as it does in the ledger."""
 
-    def __init__(self, definition: dict[str, Any], input_: Any = None) -> None:
+    def __init__(self, definition: dict[str, Any], input_: Any = None, kind: str = "execution") -> None:
         self.machine = parse(json.dumps(definition))
         self.now_ms = 1_000_000
         self.events: list[Event] = []
         value = {} if input_ is None else input_
         self.state = ExecutionState(
-            "arn:aws:states:us-east-1:111111111111:execution:m:e", "e", "role", "machine", "m", self.now_ms, value,
+            f"arn:aws:states:us-east-1:111111111111:{kind}:m:e", "e", "role", "machine", "m", self.now_ms, value,
             Frame(self.machine.start_at, value),
         )  # fmt: skip
         self.last = self.happen(Started(at_ms=self.now_ms, input_text=json.dumps(value)))
@@ -396,3 +396,17 @@ def test_slow_expressions_end_a_step_early() -> None:
     while play.last.more:
         play.happen(Continued(at_ms=play.now_ms))
     assert play.output == 30000
+
+
+@pytest.mark.parametrize(("timeout_s", "ends_after_s"), [(None, 300), (1_000, 300), (60, 60)])
+def test_an_express_execution_ends_after_five_minutes_at_the_latest(timeout_s: int | None, ends_after_s: int) -> None:
+    definition: dict[str, Any] = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 9_999, "End": True}}}
+    if timeout_s is not None:
+        definition["TimeoutSeconds"] = timeout_s
+    play = Play(definition, kind="express")
+    began_at_ms = play.now_ms
+    assert play.last.due_at_ms == began_at_ms + ends_after_s * 1_000
+    play.happen(TimerFired(at_ms=began_at_ms + ends_after_s * 1_000 - 1))
+    assert play.state.status == "RUNNING"
+    play.happen(TimerFired(at_ms=began_at_ms + ends_after_s * 1_000))
+    assert (play.state.status, play.events[-1].type) == ("TIMED_OUT", "ExecutionTimedOut")

@@ -119,7 +119,8 @@ class _Run(TaskStates, MapStates):
         return True
 
     def _fire_timers(self) -> None:
-        if self.machine.timeout_s is not None and timeout_at_ms(self.machine, self.state) <= self.at_ms:
+        end_at_ms = timeout_at_ms(self.machine, self.state)
+        if end_at_ms is not None and end_at_ms <= self.at_ms:
             self._end("TIMED_OUT", "ExecutionTimedOut", TIMEOUT, None)
             return
         due = [

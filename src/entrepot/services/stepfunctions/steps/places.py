@@ -64,9 +64,19 @@ def adopt_older_maps(machine: StateMachine, state: ExecutionState) -> None:
             pending.extend(place.children())
 
 
-def timeout_at_ms(machine: StateMachine, state: ExecutionState) -> int:
+EXPRESS_LIMIT_S = 300
+"""How long an execution of an EXPRESS state machine may take. Source: Step Functions' service quotas."""
+
+
+def timeout_at_ms(machine: StateMachine, state: ExecutionState) -> int | None:
+    """Return when the whole execution times out, or None."""
+    limit_s = machine.timeout_s
+    if ":express:" in state.arn:
+        limit_s = min(limit_s or EXPRESS_LIMIT_S, EXPRESS_LIMIT_S)
+    if limit_s is None:
+        return None
     begun_at_ms = state.redriven_at_ms if state.redriven_at_ms is not None else state.started_at_ms
-    return begun_at_ms + (machine.timeout_s or 0) * 1_000
+    return begun_at_ms + limit_s * 1_000
 
 
 def waiting_tasks(machine: StateMachine, state: ExecutionState) -> Iterator[tuple[int, Task, int]]:
@@ -97,6 +107,7 @@ def next_due_ms(machine: StateMachine, state: ExecutionState) -> int | None:
     if state.status != "RUNNING":
         return None
     due = [p.frame.due_at_ms for p in places(machine, state) if p.frame.due_at_ms is not None]
-    if machine.timeout_s is not None:
-        due.append(timeout_at_ms(machine, state))
+    end_at_ms = timeout_at_ms(machine, state)
+    if end_at_ms is not None:
+        due.append(end_at_ms)
     return min(due, default=None)
