@@ -1,6 +1,7 @@
 """Distributed Maps over a real ledger: children, map runs, results, failures, redrive, stop, and death at every commit."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from entrepot.blobs.local import LocalBlobStore
 from entrepot.errors import AwsError
+from entrepot.services import s3, stepfunctions
 from tests.unit.stepfunctions_objects import Objects
-from tests.unit.stepfunctions_site import Functions, Site, site
+from tests.unit.stepfunctions_site import ACCOUNT, ROOT, TABLES, Functions, Site, site
 from tests.unit.test_stepfunctions_crash import Crash, comparable
 
 PASS = {"StartAt": "P", "States": {"P": {"Type": "Pass", "End": True}}}
@@ -366,3 +369,34 @@ async def test_a_map_run_that_dies_at_any_commit_ends_as_if_nothing_had_happened
     assert sum(died for _, died in outcomes) >= 8, "most boundaries must lie inside the execution"
     for left, (outcome, _) in zip(boundaries, outcomes, strict=True):
         assert outcome == expected, f"after {left} transactions"
+
+
+async def test_the_real_s3_is_read_and_written(tmp_path: Path) -> None:
+    """Over the gate to the service itself: large objects in pieces, gzip, the listing, the files of results."""
+    rows = b"".join(b'{"n": %d, "text": "%s"}\n' % (number, b"x" * 50) for number in range(300))
+    async with site(tmp_path) as here:
+        here.database.migrate([*stepfunctions.MIGRATIONS, TABLES, *s3.MIGRATIONS])
+        blobs = LocalBlobStore(tmp_path / "store", inline_limit_bytes=1_000)
+        service = s3.S3(here.database, blobs, ACCOUNT, on_object_created=_ignore, on_object_deleted=_ignore)
+        here.operations.add("s3", s3.operations(service, here.operations.require))
+        await here.database.write(lambda tx: (s3.buckets.create(tx, "source"), s3.buckets.create(tx, "out")))
+        for key, content in (("rows.jsonl", rows), ("rows.jsonl.gz", gzip.compress(rows)), ("small", b'"s"')):
+            await here.operations.perform("s3", "PutObject", {"Bucket": "source", "Key": key, "Body": content}, ROOT)
+        for number, key in enumerate(("rows.jsonl", "rows.jsonl.gz")):
+            source = reader(parameters={"Bucket": "source", "Key": key}, InputType="JSONL")
+            definition = machine(ItemReader=source, ItemBatcher={"MaxItemsPerBatch": 100}, ResultWriter=WRITER)
+            execution, _ = await here.run(definition, {}, f"rows-{number}")
+            key = json.loads(execution["output"])["ResultWriterDetails"]["Key"]
+            got = await here.operations.perform("s3", "GetObject", {"Bucket": "out", "Key": key}, ROOT)
+            assert len(json.loads(got["Body"])["ResultFiles"]["SUCCEEDED"]) == 1
+            assert (await run_of(here, execution["executionArn"]))["itemCounts"]["succeeded"] == 300
+        execution, _ = await here.run(machine(ItemReader=reader("listObjectsV2", {"Bucket": "source"})), {}, "listed")
+        listed = json.loads(execution["output"])
+        assert [item["Key"] for item in listed] == ["rows.jsonl", "rows.jsonl.gz", "small"]
+        assert all(set(item) == {"Etag", "Key", "LastModified", "Size", "StorageClass"} for item in listed)
+        await service.stop()
+        await blobs.close()
+
+
+def _ignore(*_: Any) -> None:
+    """Nobody is told of objects here."""
