@@ -146,7 +146,6 @@ class Composition:
             isolation="enforce" if settings.workers.isolation == "enforce" else "best-effort",
             worker_limit=settings.workers.limit or lambda_.WORKER_LIMIT,
             node_modules=folder.path(settings.workers.node_modules) if settings.workers.node_modules else None,
-            node_modules=folder.path(settings.workers.node_modules) if settings.workers.node_modules else None,
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
             neighbours=lambda_.Neighbours(
