@@ -228,8 +228,8 @@ async def test_a_deleted_tables_stream_can_be_read_for_a_day(stack: Stack, monke
     assert len(await stack.records(arn)) == 1
     later_ms = clock.now_ms() + DAY_MS + 1
     monkeypatch.setattr(clock, "now_ms", lambda: later_ms)
-    await stack.service.sweep_streams()
-    await stack.service.sweep_streams()
+    await stack.service.sweep()
+    await stack.service.sweep()
     assert (await stack.streams("ListStreams"))["Streams"] == []
     await stack.fails("DescribeStream", "ResourceNotFoundException", StreamArn=arn)
 
@@ -241,13 +241,13 @@ async def test_records_are_kept_for_a_day(stack: Stack, monkeypatch: pytest.Monk
     number = (await stack.records(arn))[0]["dynamodb"]["SequenceNumber"]
     begun_ms = clock.now_ms()
     monkeypatch.setattr(clock, "now_ms", lambda: begun_ms + DAY_MS - 60_000)
-    await stack.service.sweep_streams()
+    await stack.service.sweep()
     iterator = (await stack.streams("GetRecords", ShardIterator=await stack.iterator(arn), Limit=1))[
         "NextShardIterator"
     ]
     await stack.put(3)
     monkeypatch.setattr(clock, "now_ms", lambda: begun_ms + DAY_MS + 1)
-    await stack.service.sweep_streams()
+    await stack.service.sweep()
     assert [record["dynamodb"]["Keys"]["at"]["N"] for record in await stack.records(arn)] == ["3"]
     await stack.fails("GetRecords", "TrimmedDataAccessException", ShardIterator=iterator)
     assert "AT_SEQUENCE" not in await stack.fails(

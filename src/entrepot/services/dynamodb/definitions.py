@@ -38,7 +38,10 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A secondary index; `number` names it in the ledger. `projection` is ALL, KEYS_ONLY or INCLUDE."""
+    """A secondary index; `number` names it in the ledger. `projection` is ALL, KEYS_ONLY or INCLUDE.
+
+    One that is `building` lacks entries of items that were there before it, and cannot be read yet.
+    """
 
     number: int
     index_name: str
@@ -46,6 +49,15 @@ class Index:
     keys: Keys
     projection: str
     non_key_attributes: tuple[str, ...] = ()
+    building: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToLive:
+    """The attribute that says when an item expires (seconds since 1970); `number` names its index in the ledger."""
+
+    attribute_name: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,7 @@ class Table:
     deletion_protection: bool
     created_at_ms: int
     stream: TableStream | None = None
+    time_to_live: TimeToLive | None = None
 
     def index(self, index_name: str) -> Index:
         """Return the index of that name; raise ValidationException."""
@@ -122,6 +135,7 @@ def define(definition: dict[str, Any], table_name: str, table_id: int, revision:
         write_capacity_units=int(throughput.get("WriteCapacityUnits", 0)),
         deletion_protection=bool(definition.get("DeletionProtectionEnabled")),
         created_at_ms=created_at_ms,
+        time_to_live=None if definition.get("TimeToLive") is None else TimeToLive(*definition["TimeToLive"]),
         stream=None if definition.get("Stream") is None else TableStream(*definition["Stream"]),
     )
 
@@ -212,5 +226,7 @@ def _indexes(definition: dict[str, Any], types: dict[str, str], keys: Keys) -> t
                 "One or more parameter values were invalid: NonKeyAttributes go with the ProjectionType INCLUDE, and "
                 f"with no other, for index {name}"
             )
-        indexes.append(Index(one.get("Number", number), name, is_global, index_keys, kind, attributes))
+        indexes.append(
+            Index(one.get("Number", number), name, is_global, index_keys, kind, attributes, bool(one.get("Building")))
+        )
     return tuple(indexes)

@@ -1,6 +1,7 @@
 """DynamoDB: tables and items of one account, for the operations and for other rooms."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,7 +11,7 @@ from entrepot import clock
 from entrepot.arns import Account
 from entrepot.database import Database, Reader, Transaction
 from entrepot.errors import StorageError
-from entrepot.services.dynamodb import streams, tables, values
+from entrepot.services.dynamodb import expiry, indexes, streams, tables, values
 from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.errors import ResourceNotFoundException
 from entrepot.services.dynamodb.items import StaleTableError, read_item, remove_item, write_item
@@ -31,6 +32,18 @@ SWEEP_ROWS = 500
 SWEPT_STREAMS = 100
 """Streams of which one round sweeps away old records."""
 
+INDEXED_ITEMS = 500
+"""Items whose entries one transaction adds to a new index, or removes from one that goes."""
+
+EXPIRED_ITEMS = 100
+"""Expired items that one transaction deletes."""
+
+EXPIRING_TABLES = 100
+"""Names of tables with Time to Live that are read at a time."""
+
+EXPIRY_ROUNDS = 100
+"""Transactions that expire items of one table before the next table has its turn."""
+
 SWEEP_INTERVAL_S = 5.0
 """How often rows that are needed no more are looked for."""
 
@@ -49,9 +62,10 @@ class DynamoDB:
         self._on_item_changed = on_item_changed
         self._tables: dict[str, Table] = {}
         self._sweeping: asyncio.Task[None] | None = None
+        self._hastened = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to sweep away the rows of deleted tables and the old records of streams."""
+        """Begin to sweep: rows of deleted tables, old records of streams, expired items; and to build indexes."""
         self._sweeping = asyncio.create_task(self._sweep_forever(), name="dynamodb-sweep")
 
     async def stop(self) -> None:
@@ -61,24 +75,62 @@ class DynamoDB:
             await asyncio.gather(self._sweeping, return_exceptions=True)
             self._sweeping = None
 
+    def hasten(self) -> None:
+        """Sweep at once: there is new work."""
+        self._hastened.set()
+
     async def _sweep_forever(self) -> None:
         while True:
+            self._hastened.clear()
             try:
-                while await self._database.read(tables.any_deleted):
-                    await self._database.write(lambda tx: tables.sweep(tx, SWEEP_ROWS))
-                await self.sweep_streams()
+                await self.sweep()
             except StorageError as error:
-                log.warning("Rows that DynamoDB needs no more could not be removed, will try again: %s", error)
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+                log.warning("DynamoDB's work in the background could not be done, will try again: %s", error)
+            except Exception:  # the task's top frame
+                log.exception("DynamoDB's work in the background failed, will try again")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_INTERVAL_S):  # wait_for can swallow a cancellation in Python 3.11
+                    await self._hastened.wait()
 
-    async def sweep_streams(self) -> None:
-        """Remove records that are older than 24 hours, in small transactions."""
+    async def sweep(self) -> None:
+        """Do what waits to be done in the background, in small transactions."""
+        while await self._database.read(tables.any_deleted):
+            await self._database.write(lambda tx: tables.sweep(tx, SWEEP_ROWS))
+        while (work := await self._database.read(indexes.next_work)) is not None:
+            await self._database.write(partial(_work_on_index, work=work))
+        await self._sweep_streams()
+        await self._expire()
+
+    async def _sweep_streams(self) -> None:
+        """Remove records that are older than 24 hours."""
         now_ms = clock.now_ms()
         old = await self._database.read(lambda reader: streams.streams_with_old_records(reader, now_ms, SWEPT_STREAMS))
         for stream_id in old:
             await self._database.write(
                 partial(streams.sweep_stream, stream_id=stream_id, now_ms=now_ms, limit=SWEEP_ROWS)
             )
+
+    async def _expire(self) -> None:
+        """Delete items whose time has come, of each table in turn."""
+        names = await self._database.read(partial(expiry.tables_with_expiry, after="", limit=EXPIRING_TABLES))
+        while names:
+            for name in names:
+                for _ in range(EXPIRY_ROUNDS):
+                    if await self._database.write(partial(self._expire_some, table_name=name)) < EXPIRED_ITEMS:
+                        break
+            names = await self._database.read(
+                partial(expiry.tables_with_expiry, after=names[-1], limit=EXPIRING_TABLES)
+            )
+
+    def _expire_some(self, tx: Transaction, table_name: str) -> int:
+        """Delete some expired items of a table; return how many."""
+        table = tables.find_table(tx, table_name)
+        if table is None:
+            return 0
+        keys = expiry.expired_keys(tx, table, clock.now_ms(), EXPIRED_ITEMS)
+        for key in keys:
+            self.change(tx, table, key, lambda _: None, expired=True)
+        return len(keys)
 
     # ── tables ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -182,3 +234,15 @@ class DynamoDB:
         self.on_table(
             tx, table_name, lambda table: self.change(tx, table, key_of_request(table, normalised), lambda _: None)
         )
+
+
+def _work_on_index(tx: Transaction, work: tuple[int, int, bool]) -> None:
+    """Build or drop a piece of an index."""
+    table_id, number, is_build = work
+    table = tables.by_id(tx, table_id)
+    if table is None:
+        indexes.forget_work(tx, table_id)
+    elif not is_build:
+        indexes.drop_step(tx, table_id, number, INDEXED_ITEMS)
+    elif indexes.build_step(tx, table, number, INDEXED_ITEMS):
+        tables.finish_index(tx, table, number)

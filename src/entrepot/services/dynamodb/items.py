@@ -3,7 +3,7 @@
 from entrepot.database import Reader, Transaction
 from entrepot.services.dynamodb.definitions import Table
 from entrepot.services.dynamodb.encoding import decode_body, decode_key, encode_body
-from entrepot.services.dynamodb.keys import index_key
+from entrepot.services.dynamodb.indexes import update_entries
 from entrepot.services.dynamodb.values import Item
 
 
@@ -34,8 +34,8 @@ def whole_item(table: Table, key: tuple[bytes, bytes], body: bytes) -> Item:
 
 def write_item(tx: Transaction, table: Table, key: tuple[bytes, bytes], old: Item | None, new: Item) -> None:
     """Store an item whose former state is `old`. Raise ValidationException when it does not fit an index."""
-    if table.indexes:
-        _update_indexes(tx, table, key, old, new)
+    if table.indexes or table.time_to_live is not None:
+        update_entries(tx, table, key, old, new)
     body = encode_body(new, table.key_names)
     if old is None:
         tx.execute(
@@ -51,31 +51,9 @@ def write_item(tx: Transaction, table: Table, key: tuple[bytes, bytes], old: Ite
 
 def remove_item(tx: Transaction, table: Table, key: tuple[bytes, bytes], old: Item) -> None:
     """Delete an item whose state is `old`."""
-    if table.indexes:
-        _update_indexes(tx, table, key, old, None)
+    if table.indexes or table.time_to_live is not None:
+        update_entries(tx, table, key, old, None)
     tx.execute(
         "DELETE FROM dynamodb_item WHERE table_id = ? AND partition_key = ? AND sort_key = ?",
         (table.table_id, key[0], key[1]),
     )
-
-
-def _update_indexes(
-    tx: Transaction, table: Table, key: tuple[bytes, bytes], old: Item | None, new: Item | None
-) -> None:
-    for index in table.indexes:
-        before = None if old is None else index_key(index, old)
-        after = None if new is None else index_key(index, new)
-        if before == after:
-            continue
-        if before is not None:
-            tx.execute(
-                "DELETE FROM dynamodb_index_entry WHERE table_id = ? AND index_number = ? AND partition_key = ? "
-                "AND sort_key = ? AND item_partition_key = ? AND item_sort_key = ?",
-                (table.table_id, index.number, *before, *key),
-            )
-        if after is not None:
-            tx.execute(
-                "INSERT INTO dynamodb_index_entry (table_id, index_number, partition_key, sort_key, "
-                "item_partition_key, item_sort_key) VALUES (?, ?, ?, ?, ?, ?)",
-                (table.table_id, index.number, *after, *key),
-            )

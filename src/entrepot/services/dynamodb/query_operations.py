@@ -72,6 +72,8 @@ def _answer(service: DynamoDB, reader: Reader, request: Request, key_condition: 
     binding = bind(request, parsed, "FilterExpression" if key_condition is None else "KeyConditionExpression")
     table = service.table(reader, service.table_name(request["TableName"]))
     index = None if request.get("IndexName") is None else table.index(request["IndexName"])
+    if index is not None and index.building:
+        raise ValidationException(f"Cannot read from backfilling global secondary index: {index.index_name}")
     if index is not None and index.is_global and request.get("ConsistentRead"):
         raise ValidationException("Consistent reads are not supported on global secondary indexes")
     keys = (table.keys if index is None else index.keys).attributes

@@ -72,4 +72,21 @@ MIGRATIONS: tuple[Migration, ...] = (
             )""",
         ),
     ),
+    Migration(
+        "dynamodb",
+        3,
+        (
+            # Indexes that are being built (up to which item) or dropped, in small steps.
+            """CREATE TABLE dynamodb_index_work (
+                table_id INTEGER NOT NULL,
+                index_number INTEGER NOT NULL,
+                is_build INTEGER NOT NULL,
+                partition_key BLOB NOT NULL,
+                sort_key BLOB NOT NULL,
+                PRIMARY KEY (table_id, index_number)
+            )""",
+            # tags: JSON object.
+            "CREATE TABLE dynamodb_tags (table_id INTEGER NOT NULL PRIMARY KEY, tags TEXT NOT NULL)",
+        ),
+    ),
 )

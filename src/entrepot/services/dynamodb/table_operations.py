@@ -4,7 +4,16 @@ from typing import Any
 
 from entrepot import clock, ids
 from entrepot.database import Reader, Transaction
-from entrepot.operations import Call, Operation, Permission, ReadOperation, Request, Response, WriteOperation
+from entrepot.operations import (
+    Call,
+    Operation,
+    Permission,
+    Permissions,
+    ReadOperation,
+    Request,
+    Response,
+    WriteOperation,
+)
 from entrepot.services.dynamodb import tables
 from entrepot.services.dynamodb.definitions import Index, Keys, Table
 from entrepot.services.dynamodb.dynamodb import DynamoDB
@@ -22,11 +31,9 @@ SAMPLED_ITEMS = 1_000
 
 _IGNORED_IN_VAIN = (
     "SSESpecification",
-    "Tags",
     "ResourcePolicy",
     "GlobalTableSourceArn",
     "ReplicaUpdates",
-    "GlobalSecondaryIndexUpdates",
     "VectorIndexes",
 )
 
@@ -47,13 +54,17 @@ def _index_shape(service: DynamoDB, table: Table, index: Index) -> dict[str, Any
     projection: dict[str, Any] = {"ProjectionType": index.projection}
     if index.non_key_attributes:
         projection["NonKeyAttributes"] = list(index.non_key_attributes)
-    shape = {
+    shape: dict[str, Any] = {
         "IndexName": index.index_name,
         "KeySchema": _schema(index.keys),
         "Projection": projection,
         "IndexArn": f"{service.table_arn(table.table_name)}/index/{index.index_name}",
     }
-    return shape | ({"IndexStatus": "ACTIVE"} if index.is_global else {})
+    if index.is_global:
+        shape["IndexStatus"] = "CREATING" if index.building else "ACTIVE"
+        if index.building:
+            shape["Backfilling"] = True
+    return shape
 
 
 def _table_shape(service: DynamoDB, table: Table, status: str, item_count: int, size_bytes: int) -> dict[str, Any]:
@@ -91,6 +102,10 @@ def _table_shape(service: DynamoDB, table: Table, status: str, item_count: int, 
     return shape
 
 
+def _tags(request: Request) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+
+
 def _measure(reader: Reader, table: Table) -> tuple[int, int]:
     """Return (items, bytes), counted up to COUNTED_ITEMS, the bytes extrapolated from a sample."""
     count = reader.one(
@@ -120,6 +135,8 @@ def table_operations(service: DynamoDB) -> list[Operation]:
     def create_table(tx: Transaction, request: Request, call: Call) -> Response:
         _refuse(request)
         table = tables.create_table(tx, service.table_name(request["TableName"]), dict(request))
+        if request.get("Tags"):
+            tables.set_tags(tx, table, _tags(request))
         return {"TableDescription": _table_shape(service, table, "ACTIVE", 0, 0)}
 
     def describe_table(reader: Reader, request: Request, call: Call) -> Response:
@@ -137,14 +154,15 @@ def table_operations(service: DynamoDB) -> list[Operation]:
     def update_table(tx: Transaction, request: Request, call: Call) -> Response:
         _refuse(request)
         table = found(tx, request)
-        names = ("BillingMode", "ProvisionedThroughput", "DeletionProtectionEnabled", "StreamSpecification")
-        changes = {name: request[name] for name in names if name in request}
-        if not changes:
+        names = ("BillingMode", "ProvisionedThroughput", "DeletionProtectionEnabled", "StreamSpecification",
+                 "GlobalSecondaryIndexUpdates")  # fmt: skip
+        if not any(name in request for name in names):
             raise ValidationException(
-                "At least one of ProvisionedThroughput, BillingMode, DeletionProtectionEnabled or StreamSpecification "
-                "is required"
+                "At least one of ProvisionedThroughput, BillingMode, UpdateStreamEnabled, GlobalSecondaryIndexUpdates or "
+                "SSESpecification or ReplicaUpdates is required"
             )
-        updated = tables.update_table(tx, table, changes)
+        updated = tables.update_table(tx, table, dict(request))
+        tx.after_commit(service.hasten)
         return {"TableDescription": _table_shape(service, updated, "ACTIVE", *_measure(tx, updated))}
 
     def delete_table(tx: Transaction, request: Request, call: Call) -> Response:
@@ -153,8 +171,39 @@ def table_operations(service: DynamoDB) -> list[Operation]:
         return {"TableDescription": _table_shape(service, table, "DELETING", 0, 0)}
 
     def describe_time_to_live(reader: Reader, request: Request, call: Call) -> Response:
-        found(reader, request)
-        return {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}}
+        expiry = found(reader, request).time_to_live
+        description = {"TimeToLiveStatus": "DISABLED"}
+        if expiry is not None:
+            description = {"TimeToLiveStatus": "ENABLED", "AttributeName": expiry.attribute_name}
+        return {"TimeToLiveDescription": description}
+
+    def update_time_to_live(tx: Transaction, request: Request, call: Call) -> Response:
+        table, specification = found(tx, request), request["TimeToLiveSpecification"]
+        name, enabled = specification["AttributeName"], bool(specification["Enabled"])
+        tables.set_time_to_live(tx, table, name, enabled=enabled)
+        tx.after_commit(service.hasten)
+        return {"TimeToLiveSpecification": {"Enabled": enabled, "AttributeName": name}}
+
+    def tagged(reader: Reader, request: Request) -> Table:
+        return found(reader, {"TableName": request["ResourceArn"]})
+
+    def tag_resource(tx: Transaction, request: Request, call: Call) -> Response:
+        table = tagged(tx, request)
+        tables.set_tags(tx, table, {**tables.tags_of(tx, table), **_tags(request)})
+        return {}
+
+    def untag_resource(tx: Transaction, request: Request, call: Call) -> Response:
+        table, gone = tagged(tx, request), set(request["TagKeys"])
+        kept = {key: value for key, value in tables.tags_of(tx, table).items() if key not in gone}
+        tables.set_tags(tx, table, kept)
+        return {}
+
+    def list_tags_of_resource(reader: Reader, request: Request, call: Call) -> Response:
+        tags = tables.tags_of(reader, tagged(reader, request))
+        return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
+
+    def on_resource(action: str) -> Permissions:
+        return lambda request: [Permission(f"dynamodb:{action}", str(request.get("ResourceArn", "*")))]
 
     def describe_continuous_backups(reader: Reader, request: Request, call: Call) -> Response:
         found(reader, request)
@@ -176,6 +225,10 @@ def table_operations(service: DynamoDB) -> list[Operation]:
         WriteOperation("UpdateTable", on_table(service, "UpdateTable"), update_table),
         WriteOperation("DeleteTable", on_table(service, "DeleteTable"), delete_table),
         ReadOperation("DescribeTimeToLive", on_table(service, "DescribeTimeToLive"), describe_time_to_live),
+        WriteOperation("UpdateTimeToLive", on_table(service, "UpdateTimeToLive"), update_time_to_live),
+        WriteOperation("TagResource", on_resource("TagResource"), tag_resource),
+        WriteOperation("UntagResource", on_resource("UntagResource"), untag_resource),
+        ReadOperation("ListTagsOfResource", on_resource("ListTagsOfResource"), list_tags_of_resource),
         ReadOperation(
             "DescribeContinuousBackups",
             on_table(service, "DescribeContinuousBackups"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from entrepot import clock, ids
 from entrepot.database import Reader, Transaction
-from entrepot.services.dynamodb import streams
+from entrepot.services.dynamodb import index_changes, indexes, streams
 from entrepot.services.dynamodb.definitions import TABLE_NAME, Table, TableStream, define, view_type_of
 from entrepot.services.dynamodb.errors import (
     LimitExceededException,
@@ -21,6 +21,12 @@ from entrepot.services.dynamodb.errors import (
 
 MAX_TABLES = 2_500
 """Tables of an account (AWS's default quota)."""
+
+MAX_TAGS = 50
+"""Tags of a table (AWS's limit)."""
+
+INTERNAL_INDEXES = 1_000
+"""Indexes that a table was not created with have numbers above this one."""
 
 
 def not_found(table_name: str) -> ResourceNotFoundException:
@@ -53,6 +59,9 @@ _DEFINITION_KEYS = (
     "ProvisionedThroughput",
     "DeletionProtectionEnabled",
 )
+
+
+_CHANGEABLE = ("BillingMode", "ProvisionedThroughput", "DeletionProtectionEnabled")
 
 
 def create_table(tx: Transaction, table_name: str, definition: dict[str, Any]) -> Table:
@@ -105,22 +114,66 @@ def _changed_stream(tx: Transaction, table: Table, specification: dict[str, Any]
 
 
 def update_table(tx: Transaction, table: Table, changes: dict[str, Any]) -> Table:
-    """Change billing mode, throughput, deletion protection or the stream. Raises Validation."""
-    row = tx.one("SELECT definition FROM dynamodb_table WHERE table_name = ?", (table.table_name,))
-    assert row is not None
-    definition = json.loads(row[0])
-    definition.update({key: changes[key] for key in _DEFINITION_KEYS if changes.get(key) is not None})
+    """Change billing mode, throughput, deletion protection, the stream or an index. Raises Validation, LimitExceeded."""
+    definition = _definition(tx, table)
+    definition.update({key: changes[key] for key in _CHANGEABLE if changes.get(key) is not None})
     if changes.get("StreamSpecification") is not None:
         definition["Stream"] = astuple(_changed_stream(tx, table, changes["StreamSpecification"]))
+    if changes.get("GlobalSecondaryIndexUpdates"):
+        index_changes.apply(
+            tx, table, definition, changes["GlobalSecondaryIndexUpdates"], changes.get("AttributeDefinitions") or [],
+            INTERNAL_INDEXES + _next_id(tx),
+        )  # fmt: skip
     if definition.get("BillingMode") == "PAY_PER_REQUEST":
         definition.pop("ProvisionedThroughput", None)
+    return _redefine(tx, table, definition)
+
+
+def finish_index(tx: Transaction, table: Table, number: int) -> None:
+    """Let an index be read, now that it has all entries."""
+    definition = _definition(tx, table)
+    for index in definition.get("GlobalSecondaryIndexes") or []:
+        if index.get("Number") == number:
+            index.pop("Building", None)
+    _redefine(tx, table, definition)
+
+
+def set_time_to_live(tx: Transaction, table: Table, attribute_name: str, *, enabled: bool) -> None:
+    """Switch Time to Live on or off. Raise ValidationException when it is so already."""
+    current = table.time_to_live
+    if enabled == (current is not None):
+        raise ValidationException(f"TimeToLive is already {'enabled' if enabled else 'disabled'}")
+    definition = _definition(tx, table)
+    if current is None:
+        number = INTERNAL_INDEXES + _next_id(tx)
+        definition["TimeToLive"] = [attribute_name, number]
+        indexes.begin_build(tx, table.table_id, number)
+    else:
+        if attribute_name != current.attribute_name:
+            raise ValidationException(
+                f"TimeToLive is active on a different AttributeName: current AttributeName is {current.attribute_name}"
+            )
+        del definition["TimeToLive"]
+        indexes.begin_drop(tx, table.table_id, current.number)
+    _redefine(tx, table, definition)
+
+
+def _definition(reader: Reader, table: Table) -> dict[str, Any]:
+    row = reader.one("SELECT definition FROM dynamodb_table WHERE table_name = ?", (table.table_name,))
+    assert row is not None
+    definition: dict[str, Any] = json.loads(row[0])
+    return definition
+
+
+def _redefine(tx: Transaction, table: Table, definition: dict[str, Any]) -> Table:
+    """Store a changed definition under a new revision. Raise ValidationException."""
     revision = ids.random_hex(8)
     updated = define(definition, table.table_name, table.table_id, revision, table.created_at_ms)
     tx.execute(
         "UPDATE dynamodb_table SET definition = ?, revision = ? WHERE table_name = ?",
         (json.dumps(definition, separators=(",", ":")), revision, table.table_name),
     )
-    return replace(updated, revision=revision)
+    return updated
 
 
 def delete_table(tx: Transaction, table: Table) -> None:
@@ -134,6 +187,34 @@ def delete_table(tx: Transaction, table: Table) -> None:
         streams.disable_stream(tx, table.stream.stream_id)
     tx.execute("DELETE FROM dynamodb_table WHERE table_name = ?", (table.table_name,))
     tx.execute("INSERT INTO dynamodb_deleted_table (table_id) VALUES (?)", (table.table_id,))
+    tx.execute("DELETE FROM dynamodb_tags WHERE table_id = ?", (table.table_id,))
+    indexes.forget_work(tx, table.table_id)
+
+
+def by_id(reader: Reader, table_id: int) -> Table | None:
+    """Return a table by its id, or None."""
+    row = reader.one("SELECT table_name FROM dynamodb_table WHERE table_id = ?", (table_id,))
+    return None if row is None else find_table(reader, row[0])
+
+
+def tags_of(reader: Reader, table: Table) -> dict[str, str]:
+    """Return a table's tags."""
+    row = reader.one("SELECT tags FROM dynamodb_tags WHERE table_id = ?", (table.table_id,))
+    tags: dict[str, str] = {} if row is None else json.loads(row[0])
+    return tags
+
+
+def set_tags(tx: Transaction, table: Table, tags: dict[str, str]) -> None:
+    """Replace a table's tags. Raise ValidationException."""
+    if len(tags) > MAX_TAGS:
+        raise ValidationException(f"One or more parameter values were invalid: Too many tags: {len(tags)} > {MAX_TAGS}")
+    for key, value in tags.items():
+        if not 0 < len(key) <= 128 or len(value) > 256 or key.lower().startswith("aws:"):
+            raise ValidationException(f"One or more parameter values were invalid: the tag {key[:128]!r} is not valid")
+    tx.execute(
+        "INSERT INTO dynamodb_tags (table_id, tags) VALUES (?, ?) ON CONFLICT (table_id) DO UPDATE SET tags = excluded.tags",
+        (table.table_id, json.dumps(tags, separators=(",", ":"))),
+    )
 
 
 def any_deleted(reader: Reader) -> bool:
