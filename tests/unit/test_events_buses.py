@@ -209,6 +209,11 @@ async def test_a_topic_gets_its_event_through_the_gate(house: House) -> None:
     assert published == [({"TopicArn": arn, "Message": '{"n":1}'}, "events.amazonaws.com")]
 
 
+async def test_a_fifo_topic_is_refused(house: House) -> None:
+    with pytest.raises(ValidationError, match="FIFO topics"):
+        await house.rule("r", {"Arn": ACCOUNT.arn("sns", "t.fifo")})
+
+
 async def test_a_bus_is_not_its_own_target(house: House) -> None:
     with pytest.raises(ValidationError, match="its own target"):
         await house.rule("r", {"Arn": ACCOUNT.arn("events", "event-bus/default")})

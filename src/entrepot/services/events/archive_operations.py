@@ -19,13 +19,13 @@ from entrepot.services.events.errors import (
 )
 from entrepot.services.events.pattern import EventPattern
 from entrepot.services.events.replays import Replay
-from entrepot.services.events.rules import require_bus
+from entrepot.services.events.rules import RULES_LIMIT, require_bus
 from entrepot.services.events.service import Events
 
 ARCHIVES_LIMIT = 100
 """Archives of one account."""
 
-FILTERS_LIMIT = 5
+FILTERS_LIMIT = RULES_LIMIT
 """Rules that one replay can name."""
 
 _STATES = ("ENABLED", "DISABLED", "CREATING", "UPDATING", "CREATE_FAILED", "UPDATE_FAILED")

@@ -160,6 +160,8 @@ def create_connection(events: Events, tx: Transaction, request: Request, call: C
 def _store(events: Events, tx: Transaction, connection: Connection, given: Mapping[str, Any], at_ms: int) -> Response:
     """Put a connection with its parameters; return what create and update answer."""
     oauth = connection.authorization_type == OAUTH
+    kept = (_NEEDED[connection.authorization_type][0], "InvocationHttpParameters")
+    given = {name: given[name] for name in kept if given.get(name)}
     connection = dataclasses.replace(
         connection,
         state="AUTHORIZING" if oauth else "AUTHORIZED",

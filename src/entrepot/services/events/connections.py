@@ -5,6 +5,7 @@ Secrets are sealed in the ledger, and opened only to be sent.
 Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-target-connection.html
 """
 
+import asyncio
 import base64
 import json
 from collections.abc import Mapping, Sequence
@@ -218,13 +219,15 @@ class Connections:
                 (AUTHORIZING_LIMIT,),
             )
         )
-        for connection in (Connection(*row) for row in waiting):
-            try:
-                await self._token(connection, self.opened(connection)["OAuthParameters"], renew=True)
-            except TargetError as error:
-                failed = connection, "DEAUTHORIZED", error.message
-                await self._database.write(lambda tx, failed=failed: self._settle(tx, *failed))  # type: ignore[misc]
+        await asyncio.gather(*(self._authorize(Connection(*row)) for row in waiting))
         return bool(waiting)
+
+    async def _authorize(self, connection: Connection) -> None:
+        try:
+            await self._token(connection, self.opened(connection)["OAuthParameters"], renew=True)
+        except TargetError as error:
+            reason = error.message
+            await self._database.write(lambda tx: self._settle(tx, connection, "DEAUTHORIZED", reason))
 
     def _settle(self, tx: Transaction, connection: Connection, state: str, reason: str) -> None:
         """Record how an authorisation ended, unless the connection was changed meanwhile."""

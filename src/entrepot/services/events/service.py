@@ -99,6 +99,7 @@ class Events:
         self._swept_at_s = float("-inf")
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._authorizing: asyncio.Task[None] | None = None
         self.outcomes = Outcomes(
             self.rules, self._rulebook, operations, service_principal=service_principal, on_delivered=on_delivered,
             on_delivery_failed=on_delivery_failed, write_log=write_log,
@@ -117,16 +118,22 @@ class Events:
         self._wake_upkeep.set()
         self._wake_connections.set()
         self._tasks = [
-            asyncio.create_task(self._repeat(self._wake, self._deliver), name="events-delivery"),
-            asyncio.create_task(self._repeat(self._wake_upkeep, self.keep_up), name="events-upkeep"),
-            asyncio.create_task(self._repeat(self._wake_connections, self._authorize), name="events-connections"),
+            asyncio.create_task(self._repeat("Delivering events", self._wake, self._deliver), name="events-delivery"),
+            asyncio.create_task(self._repeat("Replaying", self._wake_upkeep, self.keep_up), name="events-upkeep"),
         ]
+        self._authorizing = asyncio.create_task(
+            self._repeat("Authorising connections", self._wake_connections, self._authorize), name="events-connections"
+        )
 
     async def stop(self) -> None:
         """Stop taking deliveries; wait for those under way, which their leases protect if they are cut off."""
         self._stopping = True
-        for wake in (self._wake, self._wake_upkeep, self._wake_connections):
-            wake.set()
+        self._wake.set()
+        self._wake_upkeep.set()
+        if self._authorizing is not None:
+            self._authorizing.cancel()  # Whoever is not authorised yet is asked for again at the next start.
+            await asyncio.gather(self._authorizing, return_exceptions=True)
+            self._authorizing = None
         # Not cancelled: what the delivery loop has leased has to be begun, or it waits for its lease to run out.
         await asyncio.gather(*self._tasks)
         self._tasks = []
@@ -250,7 +257,7 @@ class Events:
 
     # ── the loops ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _repeat(self, wake: asyncio.Event, work: Callable[[], Awaitable[float]]) -> None:
+    async def _repeat(self, what: str, wake: asyncio.Event, work: Callable[[], Awaitable[float]]) -> None:
         """Work until `stop`; after each time, wait as long as it says, or until somebody wakes it."""
         pause_s = 0.0
         while not self._stopping:
@@ -263,10 +270,10 @@ class Events:
             try:
                 pause_s = await work()
             except EntrepotError as error:
-                _log.error("Events cannot be delivered now (%s); they stay queued. Trying again.", error)
+                _log.error("%s is not possible now (%s); what is due stays queued. Trying again.", what, error)
                 pause_s = POLL_S
             except Exception:  # noqa: BLE001 - the task's top frame
-                _log.exception("Delivering events failed; they stay queued. Trying again.")
+                _log.exception("%s failed; what is due stays queued. Trying again.", what)
                 pause_s = POLL_S
 
     async def _deliver(self) -> float:

@@ -97,6 +97,8 @@ def check(target: Target) -> None:
         ) from None
     if (is_state_machine(target.arn) or is_api_destination(target.arn)) and not target.role_arn:
         raise ValidationError(f"RoleArn is required for target {target.arn}.")
+    if _is_topic(arn) and is_fifo(target.arn):
+        raise ValidationError(f"Parameter {target.arn} is not valid. Reason: FIFO topics are not supported as targets.")
     if arn.service == "sqs":
         _check_queue(target)
     elif is_bus(target.arn):
