@@ -564,3 +564,54 @@ def test_any_json_parses_or_is_an_invalid_definition(definition: Any) -> None:
 def test_any_text_parses_or_is_an_invalid_definition(text: str) -> None:
     with contextlib.suppress(InvalidDefinition):
         parse(text)
+
+
+def distributed(execution_type: str = "STANDARD", **fields: Any) -> dict[str, Any]:
+    config = {"Mode": "DISTRIBUTED", "ExecutionType": execution_type}
+    return one(Type="Map", ItemProcessor={"ProcessorConfig": config, **inner()}, **fields)
+
+
+READER = {"Resource": "arn:aws:states:::s3:getObject", "Parameters": {"Bucket": "b", "Key": "k"}}
+
+
+@pytest.mark.parametrize(
+    ("definition", "problem"),
+    [
+        (distributed(Label=""), "Label cannot be empty"),
+        (distributed(Label="a" * 41), "Label cannot exceed 40 characters"),
+        (distributed(Label="a b"), "Label contains invalid character: ' '"),
+        (distributed(ItemReader={"Resource": "arn:aws:states:::s3:putObject"}), "is not recognized"),
+        (distributed(ItemReader={**READER, "ReaderConfig": {"InputType": "CSV"}}), "CSVHeaderLocation"),
+        (
+            distributed(ItemReader={**READER, "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "GIVEN"}}),
+            "CSVHeaders",
+        ),
+        (
+            distributed(ItemReader={**READER, "ReaderConfig": {"InputType": "JSON", "ItemsPointer": "a"}}),
+            "JSON Pointer",
+        ),
+        (distributed(ItemReader={**READER, "Arguments": {}}), "JSONata"),
+        (distributed(ItemBatcher={}), "MaxItemsPerBatch"),
+        (distributed(ResultWriter={}), "Resource"),
+        (distributed(ResultWriter={"WriterConfig": {"Transformation": "NONE"}}), "OutputType"),
+        (distributed(ToleratedFailurePercentage=101), "between 0 and 100"),
+        (distributed(ToleratedFailureCount=1, ToleratedFailureCountPath="$.a"), "Only one"),
+        (one(Type="Map", ItemProcessor={"ProcessorConfig": {"Mode": "DISTRIBUTED"}, **inner()}), "ExecutionType"),
+    ],
+)
+def test_what_is_wrong_with_a_distributed_map(definition: dict[str, Any], problem: str) -> None:
+    assert any(problem in found for found in problems(definition)), problems(definition)
+
+
+def test_a_processor_of_type_express_has_no_patterns_that_wait() -> None:
+    task = {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync", "End": True}
+    processor = machine(Inner={**task, "Parameters": {"StateMachineArn": "a"}})
+    for execution_type, found in (("STANDARD", 0), ("EXPRESS", 1)):
+        config = {"Mode": "DISTRIBUTED", "ExecutionType": execution_type}
+        definition = one(Type="Map", ItemProcessor={"ProcessorConfig": config, **processor})
+        assert len(problems(definition)) == found
+
+
+def test_a_distributed_map_is_not_for_express_machines() -> None:
+    with pytest.raises(InvalidDefinition, match="DISTRIBUTED"):
+        parse(json.dumps(distributed()), express=True)

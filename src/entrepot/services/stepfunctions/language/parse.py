@@ -143,7 +143,7 @@ def _parse_machine(source: dict[str, Json], findings: Findings, express: bool) -
     if version != "1.0":
         fields.problem("Version", "The field 'Version' should have one of these values: [1.0]")
     timeout_s = fields.integer("TimeoutSeconds", lowest=1)
-    workflow = _WorkflowReader(findings, language, express).read(fields)
+    workflow = _WorkflowReader(findings, language, express).read(fields, express)
     fields.finish()
     return StateMachine(
         start_at=workflow.start_at,
@@ -164,8 +164,9 @@ class _WorkflowReader:
         self.names: set[str] = set()
         self.depth = 0
 
-    def read(self, fields: Fields) -> Workflow:
+    def read(self, fields: Fields, express: bool) -> Workflow:
         """Read a workflow and check its transitions, the latter only when its states could be read."""
+        outer, self.reading = self.reading, replace(self.reading, express=express)
         errors = len(self.findings.errors)
         comment = fields.comment()
         fields.require("States", "StartAt")
@@ -181,6 +182,7 @@ class _WorkflowReader:
         else:
             states = {name: self.state(name, source, fields) for name, source in sources.items()}
         self.depth -= 1
+        self.reading = outer
         if len(self.findings.errors) == errors:
             check_graph(start_at, sources, fields.location, self.findings)
         return Workflow(start_at, MappingProxyType(states), comment)

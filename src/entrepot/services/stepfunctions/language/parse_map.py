@@ -27,16 +27,15 @@ _LABEL_FORBIDDEN = frozenset(' ?*<>{}[]:;,\\|^~$#%&`"') | {chr(code) for code in
 _GET_OBJECT, _LIST_OBJECTS = "s3:getObject", "s3:listObjectsV2"
 
 
-def processor_of(fields: Fields, read_workflow: Callable[[Fields], Workflow]) -> Workflow:
-    """Read ItemProcessor, or its older name Iterator."""
+def processor_of(fields: Fields, read_workflow: Callable[[Fields, bool], Workflow], express: bool) -> Workflow:
+    """Read ItemProcessor, or its older name Iterator. `express`: what it is part of is of type EXPRESS."""
     fields.exclusive("ItemProcessor", "Iterator")
     name = _processor_name(fields)
     if not fields.require(name) or not isinstance(fields.source[name], dict):
         fields.mapping(name)
         return Workflow("", {})
     processor = Fields(fields.source[name], fields.at(name), fields.findings)
-    _parse_config(processor)
-    workflow = read_workflow(processor)
+    workflow = read_workflow(processor, _parse_config(processor) or express)
     processor.finish()
     return workflow
 
@@ -45,15 +44,17 @@ def _processor_name(fields: Fields) -> str:
     return "Iterator" if fields.has("Iterator") else "ItemProcessor"
 
 
-def _parse_config(processor: Fields) -> None:
+def _parse_config(processor: Fields) -> bool:
+    """Read ProcessorConfig; say whether the processor runs as executions of type EXPRESS."""
     if not processor.has("ProcessorConfig"):
-        return
+        return False
     config = Fields(processor.mapping("ProcessorConfig"), processor.at("ProcessorConfig"), processor.findings)
-    if config.one_of("Mode", ("INLINE", "DISTRIBUTED")) == "DISTRIBUTED":
+    distributed = config.one_of("Mode", ("INLINE", "DISTRIBUTED")) == "DISTRIBUTED"
+    if distributed:
         config.require("ExecutionType")
-    if config.has("ExecutionType"):
-        config.one_of("ExecutionType", ("STANDARD", "EXPRESS"))
+    express = config.has("ExecutionType") and config.one_of("ExecutionType", ("STANDARD", "EXPRESS")) == "EXPRESS"
     config.finish()
+    return distributed and express
 
 
 def distributed_fields(

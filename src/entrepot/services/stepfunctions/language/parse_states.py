@@ -48,8 +48,8 @@ STATE_TYPES = ("Task", "Wait", "Pass", "Succeed", "Fail", "Choice", "Parallel", 
 MAX_DELAY_SECONDS = 31_622_400
 """MaxDelaySeconds must be below this (AWS: "between 0 and 31622400, exclusive")."""
 
-ReadWorkflow: TypeAlias = Callable[[Fields], Workflow]
-"""Reads StartAt and States of an object (a branch, an item processor)."""
+ReadWorkflow: TypeAlias = Callable[[Fields, bool], Workflow]
+"""`read_workflow(fields, express)`: reads StartAt and States of an object (a branch, an item processor)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +291,7 @@ def _parse_branches(fields: Fields, reading: Reading) -> tuple[Workflow, ...]:
     branches = []
     for source, place in fields.objects("Branches"):
         branch = Fields(source, place, fields.findings)
-        branches.append(reading.read_workflow(branch))
+        branches.append(reading.read_workflow(branch, reading.express))
         branch.finish()
     if fields.source.get("Branches") == []:
         fields.problem("Branches", "Value cannot be empty")
@@ -316,7 +316,7 @@ def _parse_map(fields: Fields, common: dict[str, Any], reading: Reading) -> Stat
     selector = "ItemSelector" if fields.has("ItemSelector") else "Parameters"
     return Map(
         **common,
-        item_processor=processor_of(fields, reading.read_workflow),
+        item_processor=processor_of(fields, reading.read_workflow, reading.express),
         items_path=fields.reference_path("ItemsPath") or ROOT_PATH,
         item_selector=fields.template(selector),
         max_concurrency=fields.integer("MaxConcurrency", lowest=0) or 0,
@@ -409,7 +409,7 @@ def _jsonata_map(fields: Fields, common: dict[str, Any], reading: Reading) -> St
         **common,
         **map_fields(fields),
         **distributed_fields(common["name"], fields, reading.language, express=reading.express, jsonata=True),
-        item_processor=processor_of(fields, reading.read_workflow),
+        item_processor=processor_of(fields, reading.read_workflow, reading.express),
         retry=_parse_retry(fields),
         catch=_parse_catch(fields, jsonata=True),
     )

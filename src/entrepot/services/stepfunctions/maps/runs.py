@@ -26,6 +26,7 @@ from entrepot.services.stepfunctions.happenings import (
     Stopped,
 )
 from entrepot.services.stepfunctions.history import HISTORY_LIMIT_EVENTS, Event
+from entrepot.services.stepfunctions.interpreter import EVALUATION_LIMIT_S
 from entrepot.services.stepfunctions.language.definition import Map
 from entrepot.services.stepfunctions.language.evaluation import (
     EXCEED_TOLERATED_FAILURE_THRESHOLD,
@@ -36,6 +37,7 @@ from entrepot.services.stepfunctions.language.evaluation import (
     StatesError,
 )
 from entrepot.services.stepfunctions.language.json_text import dumps, loads
+from entrepot.services.stepfunctions.language.jsonata_bounds import Meter
 from entrepot.services.stepfunctions.machines import Machine
 from entrepot.services.stepfunctions.steps.map_runs import Select, awaiting
 
@@ -56,8 +58,8 @@ READ_AHEAD_CHILDREN = 10_000
 FILL_CHILDREN = 200
 """Children that are inserted in one transaction at most."""
 
-FILL_BYTES = 1 << 20
-"""Their inputs together are not much larger than this."""
+FILL_BYTES = 262_144
+"""Their inputs together are not much larger than this: reading them takes the event loop some milliseconds."""
 
 BEGIN_CHILDREN = 20
 """Children that begin, or are stopped, in one transaction: each runs its first states in it."""
@@ -327,10 +329,11 @@ class _Driver:
                 self._batches = await self._open(run)
             batches: list[Batch] = []
             size, ended = 0, True
+            until_s = Meter.total_s + EVALUATION_LIMIT_S
             async for batch in self._batches:
                 batches.append(batch)
                 size += len(batch.text)
-                if len(batches) >= FILL_CHILDREN or size >= FILL_BYTES:
+                if len(batches) >= FILL_CHILDREN or size >= FILL_BYTES or Meter.total_s >= until_s:
                     ended = False
                     break
         except ReaderError as error:
