@@ -12,6 +12,7 @@ The specification (all paths are the machine's):
     handler, environment
     task, layers, folder     code, layers or None, and a folder of this worker's own with `root` and `tmp` in it
     read_only     further paths that it may read
+    nice          its nice value
     uid           the user to become (when the launcher is root)
     limits        {name of RLIMIT: value}
     cgroup        the folder of its control group, or None
@@ -37,9 +38,6 @@ SPECIFICATION_LIMIT_BYTES = 128 * 1024
 ROOT_NAME, SCRATCH_NAME = "/root", "/tmp"  # noqa: S108 - names in a worker's folder
 FAILED = 120
 """The exit status of a process that could not be tied down."""
-
-NICE = 5
-"""Functions give way to the server."""
 
 KILL_LIMIT_S = 5.0
 """How long the guard hunts what forks faster than it is killed, where the kernel does not do it at once."""
@@ -208,7 +206,7 @@ def become_process(
 def tie_down(specification: dict[str, Any], features: frozenset[str]) -> int:
     """Take from this process all that it does not need; return Landlock's version (0: not used)."""
     kernel.name_process(specification["name"])
-    _give_way()
+    _give_way(specification["nice"])
     for name, value in specification["limits"].items():
         _limit(getattr(resource, name), value)
     in_root = NAMESPACES in features
@@ -246,9 +244,9 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def _give_way() -> None:
+def _give_way(nice: int) -> None:
     """Let the server have the processor first: by the nice value, and that of the session's group of the scheduler."""
     with contextlib.suppress(OSError):
-        os.nice(NICE)
+        os.nice(nice)
     with contextlib.suppress(OSError), open("/proc/self/autogroup", "w") as file:  # noqa: PTH123
-        file.write(str(NICE))
+        file.write(str(nice))

@@ -85,6 +85,7 @@ class Process:
     memory_bytes: int
     data_bytes: int
     file_bytes: int
+    nice: int
 
 
 class Isolation:
@@ -178,6 +179,7 @@ class Isolation:
             "folder": str(process.folder),
             "read_only": list(process.read_only),
             "uid": uid,
+            "nice": process.nice,
             "limits": self._limits(process),
             "cgroup": str(group) if group else None,
         }

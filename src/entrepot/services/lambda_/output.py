@@ -15,7 +15,8 @@ LINE_LIMIT_BYTES = 256 * 1024
 """A longer line is cut into several events."""
 
 INVOCATION_LIMIT_BYTES = 4 * 1024 * 1024
-"""What one invocation may log, EVENT_COST_BYTES for each event included; the rest is counted and dropped, and a line says so."""
+INVOCATION_LIMIT_EVENTS = 50_000
+"""What one invocation may log; the rest is counted and dropped, and a line says so."""
 
 _MAGIC = re.compile(rb"\xa5\x5a\x00[\x00-\x1f]")
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
@@ -28,17 +29,17 @@ class Output:
     def __init__(self, emit: Callable[[int, str], None]) -> None:
         self._emit = emit
         self._buffer = bytearray()
-        self._taken = 0
+        self._taken = self._events = 0
         self._dropped = 0
 
     @property
     def is_full(self) -> bool:
         """Whether the invocation has logged all that it may."""
-        return self._taken >= INVOCATION_LIMIT_BYTES
+        return self._taken >= INVOCATION_LIMIT_BYTES or self._events >= INVOCATION_LIMIT_EVENTS
 
     def begin(self) -> None:
         """A new invocation starts: its budget is fresh."""
-        self._taken = self._dropped = 0
+        self._taken = self._events = self._dropped = 0
 
     def end(self) -> None:
         """The invocation is over: an unfinished line is an event, and dropped output is told."""
@@ -49,7 +50,7 @@ class Output:
             self._emit(
                 clock.now_ms(),
                 f"[entrepot] Log output was truncated: {self._dropped} bytes of log output were dropped, because one "
-                f"invocation may log {INVOCATION_LIMIT_BYTES} bytes (each event counts {EVENT_COST_BYTES} more).\n",
+                f"invocation may log {INVOCATION_LIMIT_BYTES} bytes in {INVOCATION_LIMIT_EVENTS} events.\n",
             )
             self._dropped = 0
 
@@ -59,9 +60,10 @@ class Output:
             self._dropped += len(data) + len(self._buffer)
             self._buffer.clear()
             return len(data) / DROPPED_PART
-        before = self._taken
+        bytes_before, events_before = self._taken, self._events
         self._feed(data)
-        return max(len(data) / DROPPED_PART, self._taken - before)
+        cost = self._taken - bytes_before + (self._events - events_before) * EVENT_COST_BYTES
+        return max(len(data) / DROPPED_PART, cost)
 
     def _feed(self, data: bytes) -> None:
         self._buffer += data
@@ -107,7 +109,8 @@ class Output:
     def _line(self, line: bytes, timestamp_ms: int | None = None) -> None:
         for start in range(0, len(line), LINE_LIMIT_BYTES):
             part = line[start : start + LINE_LIMIT_BYTES]
-            self._taken += len(part) + EVENT_COST_BYTES
+            self._taken += len(part)
+            self._events += 1
             if self.is_full:
                 self._dropped += len(part)
                 continue

@@ -7,13 +7,13 @@ the server a bounded part of its time, whatever is printed.
 from entrepot import clock
 
 BURST_BYTES = 4 * 1024 * 1024
-RATE_BYTES_PER_S = 2 * 1024 * 1024
+RATE_BYTES_PER_S = 1024 * 1024
 """What a function's workers may log at once, and for long."""
 
-EVENT_COST_BYTES = 128
-"""What a log event costs beside its text."""
+EVENT_COST_BYTES = 256
+"""What a log event costs beside its text: who prints empty lines is to have no more of the server than who prints long ones."""
 
-DROPPED_PART = 32
+DROPPED_PART = 16
 """Bytes that are only counted and dropped cost this many times less."""
 
 

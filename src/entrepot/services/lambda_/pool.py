@@ -45,6 +45,9 @@ START_LIMIT = max(1, os.cpu_count() or 1)
 FAIR_AFTER_S = 0.25
 """In a full pool a function with fewer workers waits at most about this long for the place of one with more."""
 
+ROOM_AFTER_S = 2.0
+"""A worker that has been idle for longer makes room for another function's in a full pool."""
+
 IDLE_LIMIT_S = 600.0
 """An idle worker beyond `minimum_warm` is ended after this time."""
 
@@ -61,7 +64,10 @@ WORKER_LIFETIME_S = 4 * 3600.0
 """A worker is replaced after this time, or before its credentials expire if that is earlier."""
 
 WATCH_INTERVAL_S = 0.05
-"""How often the memory and processes of busy workers are measured; idle ones each UPKEEP_INTERVAL_S."""
+"""How often busy workers are measured, those whose turn it is; idle ones each UPKEEP_INTERVAL_S."""
+
+WATCH_PART = 20
+"""Measuring takes at most one part in so many of the event loop's time."""
 
 UPKEEP_INTERVAL_S = 1.0
 """How often waits, idle workers and minimum_warm are looked after."""
@@ -100,11 +106,17 @@ class _Function:
     launched_at_s: float = 0.0
     crashes: int = 0
     launch_after_s: float = 0.0
+    is_hog: bool = False
     pace: Pace = field(default_factory=Pace)
 
     @property
     def workers(self) -> int:
         return len(self.idle) + len(self.busy) + len(self.starting)
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether its next worker comes after others, because the last one computed for long or died."""
+        return self.is_hog or self.crashes > 0
 
     def crashed(self) -> None:
         """Note that a worker died by its own fault: after the first, the next ones start with a growing delay."""
@@ -252,7 +264,8 @@ class Pool:
         function.starting.discard(worker)
         if worker in function.busy:
             function.busy.discard(worker)
-            function.crashes = 0
+            if worker.has_served:
+                function.crashes, function.is_hog = 0, worker.gives_way and function.is_hog
         if worker.retiring or not function.is_current(worker) or clock.monotonic_s() > _expiry(worker):
             self._retire(function, worker)
             self._scale(function)
@@ -265,6 +278,14 @@ class Pool:
         else:
             function.idle.append(worker)
             self._keep_warm(function)  # as many at a time as may start
+
+    def on_hog(self, worker: Worker) -> None:
+        """Let the function's next workers give way from the beginning, and others have this one's place."""
+        function = self._functions.get(worker.configuration.key)
+        if function is not None:
+            function.is_hog = True
+        for other in self._functions.values():
+            self._scale(other)
 
     def on_end(self, worker: Worker) -> None:
         """Forget an ended worker; if it could not load the handler, answer who waited for that."""
@@ -331,7 +352,7 @@ class Pool:
     def _has_place(self, function: _Function, now_s: float) -> bool:
         """Say whether the function may have another worker now; in a full pool, an idle one of another makes room."""
         total, most = len(self._workers), LONG_FACTOR * self._worker_limit
-        if not self._is_full(now_s) and total < most * 3 // 4:
+        if not self._is_full(function, now_s) and total < most * 3 // 4:
             return function.workers == 0 or self._has_memory(function)
         if self._make_room(function):
             return False  # its end looks at the queues again
@@ -347,9 +368,11 @@ class Pool:
             return False
         return sum(f.workers for f in self._functions.values() if f.configuration.name == name) >= reserved
 
-    def _is_full(self, now_s: float) -> bool:
-        """Say whether there are as many workers as keep the machine busy."""
-        return sum(not worker.is_long(now_s) for worker in self._workers) >= self._worker_limit
+    def _is_full(self, function: _Function, now_s: float) -> bool:
+        """Say whether enough workers of the function's kind (those that give way, or others) are there for the machine."""
+        if function.gives_way:
+            return sum(worker.gives_way for worker in self._workers) >= self._worker_limit
+        return sum(not worker.gives_way and not worker.is_long(now_s) for worker in self._workers) >= self._worker_limit
 
     @staticmethod
     def _has_memory(function: _Function) -> bool:
@@ -357,9 +380,17 @@ class Pool:
         return processes.available_memory_bytes() > needed
 
     def _make_room(self, needy: _Function) -> bool:
-        """End the longest idle worker of another function; its end starts one for the needy. False when there is none."""
+        """End the longest idle worker of another function; its end starts one for the needy. False when there is none.
+
+        Those that a function keeps warm stay, and those that were at work a moment ago: to start them again costs more.
+        """
+        before_s = clock.monotonic_s() - ROOM_AFTER_S
         idle = [
-            (worker.idle_since_s, worker, f) for f in self._functions.values() if f is not needy for worker in f.idle
+            (worker.idle_since_s, worker, f)
+            for f in self._functions.values()
+            if f is not needy and f.workers > f.configuration.minimum_warm and (f.gives_way or not needy.gives_way)
+            for worker in f.idle
+            if worker.idle_since_s < before_s
         ]
         if not idle:
             return False
@@ -370,21 +401,23 @@ class Pool:
     def _needy(self, function: _Function, waited_s: float) -> _Function | None:
         """Return a function that should have the place of one of `function`'s workers, because the pool is full.
 
-        It has at least two workers less, or none at all, and has waited so long.
+        It has at least two workers less, or none and may have none beyond the limit, and has waited so long.
         """
         now_s = clock.monotonic_s()
-        if len(self._functions) == 1 or not self._is_full(now_s):
+        if len(self._functions) == 1 or not self._is_full(function, now_s):
             return None
         for other in self._functions.values():
             if other is function or not other.waiting or self._is_at_limit(other) or other.launch_after_s > now_s:
                 continue
-            fewer = other.workers == 0 or other.workers + 1 < function.workers
-            if fewer and not other.starting and now_s - other.waiting[0].queued_at_s >= waited_s:
+            none = other.workers == 0 and len(self._workers) >= LONG_FACTOR * self._worker_limit
+            fewer = none or other.workers + 1 < function.workers
+            alike = other.gives_way == function.gives_way
+            if alike and fewer and not other.starting and now_s - other.waiting[0].queued_at_s >= waited_s:
                 return other
         return None
 
     def _launch(self, function: _Function) -> None:
-        worker = Worker(function.configuration, self._surroundings, self, function.pace)
+        worker = Worker(function.configuration, self._surroundings, self, function.pace, gives_way=function.gives_way)
         function.starting.add(worker)
         function.launched_at_s = worker.started_at_s
         self._workers.add(worker)
@@ -464,14 +497,14 @@ class Pool:
 
     async def _watch_forever(self) -> None:
         """End workers that take more memory or processes than they may."""
+        took_s = 0.0
         while True:
-            await asyncio.sleep(WATCH_INTERVAL_S)
+            await asyncio.sleep(max(WATCH_INTERVAL_S, took_s * WATCH_PART))
             now_s = clock.monotonic_s()
             for worker in list(self._workers):
-                invocation = worker.invocation
-                long_busy = invocation is not None and now_s - invocation.started_at_s > WATCH_INTERVAL_S / 2
-                if worker.pid and (long_busy or worker.state == "starting"):
+                if worker.pid and worker.state in ("busy", "starting") and now_s >= worker.watch_at_s:
                     worker.watch()
+            took_s = clock.monotonic_s() - now_s
 
     # ── the queue ────────────────────────────────────────────────────────────────────────────────────────────────
 

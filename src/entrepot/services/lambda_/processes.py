@@ -5,10 +5,8 @@ import os
 import signal
 from pathlib import Path
 
-from entrepot.sandbox import guard
-
-HOG_NICE = 15
-"""Of workers that compute for long; others have guard.NICE."""
+NICE, HOG_NICE = 10, 19
+"""Of workers, so that the server comes first, and of those that compute for long or died before."""
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -78,7 +76,7 @@ def lower_priority(pids: list[int]) -> None:
 
 def raise_priority(pids: list[int]) -> bool:
     """Undo `lower_priority`; False when this server may not."""
-    return _set_nice(pids, guard.NICE)
+    return _set_nice(pids, NICE)
 
 
 def _set_nice(pids: list[int], nice: int) -> bool:
@@ -92,7 +90,7 @@ def _set_nice(pids: list[int], nice: int) -> bool:
     except (PermissionError, IndexError):
         return False
     except OSError:  # gone meanwhile, or too often in a short time
-        return nice != guard.NICE
+        return nice != NICE
     return True
 
 

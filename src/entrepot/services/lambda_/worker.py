@@ -8,6 +8,7 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -45,18 +46,25 @@ LONG_AFTER_S = 1.0
 MINIMUM_LIFETIME_S = 60.0
 """However short its credentials live, a worker serves this long."""
 
-READ_BYTES = 8_192
-"""Read of a worker's output at a time: it may be as many lines, and others must have their turn soon."""
+PIPE_BYTES = 256 * 1024
+"""What a worker can print before it must be read."""
 
-DROP_BYTES = 65_536
-"""The same when it is only counted: all that a pipe holds."""
+READ_BYTES = 16 * 1024
+"""Read of a worker's output at a time: it may be as many lines, and others must have their turn soon. What is only counted and
+dropped is read in one piece."""
 
-READS_AT_END = 16
-"""At most this many reads to collect what was printed before an invocation ended: twice what a pipe holds."""
+READ_PAUSE_S = 0.01
+"""After a read that found more than READ_BYTES: each one lets other threads run, which may keep the processor for as long."""
 
-HOG_AFTER_S = 1.0
-HOG_PART = 0.4
-"""An invocation that takes this part of a processor for longer than this time gives way to shorter ones."""
+READS_AT_END = PIPE_BYTES // READ_BYTES
+"""At most this many reads to collect what was printed before an invocation ended."""
+
+HOG_PROCESSOR_S = 0.25
+"""An invocation that takes more processor time than this gives way to shorter ones. A worker that takes more while it has no
+invocation is ended: on AWS nothing runs then."""
+
+WATCH_FIRST_S, WATCH_LAST_S = 0.05, 0.5
+"""How often a busy worker is looked at: at intervals that grow with its invocation, from this to that."""
 
 OUT_OF_MEMORY = ("Runtime.OutOfMemory", "Error: Runtime exited with error: signal: killed")
 """What AWS says when a function takes more memory than it has."""
@@ -98,6 +106,10 @@ class Owner(Protocol):
         """The worker can take an invocation."""
         ...
 
+    def on_hog(self, worker: "Worker") -> None:
+        """The worker's invocation computes for long, and gives way from now on."""
+        ...
+
     def on_end(self, worker: "Worker") -> None:
         """The worker's process is gone; its invocation has been answered."""
         ...
@@ -107,7 +119,13 @@ class Worker:
     """A worker process. `start()` it once; it ends by itself or by `end()`."""
 
     def __init__(
-        self, configuration: FunctionConfiguration, surroundings: Surroundings, owner: Owner, pace: Pace
+        self,
+        configuration: FunctionConfiguration,
+        surroundings: Surroundings,
+        owner: Owner,
+        pace: Pace,
+        *,
+        gives_way: bool = False,
     ) -> None:
         self.configuration = configuration
         self.state: Literal["starting", "idle", "busy", "ended"] = "starting"
@@ -126,8 +144,9 @@ class Worker:
         self._output = Output(self._log)
         self._pace = pace
         self._pause: asyncio.TimerHandle | None = None
-        self._gave_way = False
-        self._processor_mark: tuple[float, float] | None = None  # (when, processor time until then)
+        self.gives_way = gives_way
+        self.watch_at_s = self.started_at_s + WATCH_FIRST_S
+        self._processor_mark_s: float | None = None
         self._early: list[tuple[int, str]] = []
         self._init_s = 0.0
         self._verdict: tuple[str, str] | None = None
@@ -145,8 +164,8 @@ class Worker:
         return self._sandbox is not None and self.state != "ended"
 
     def is_long(self, now_s: float) -> bool:
-        """Whether its invocation or its start takes long, so that the pool does not wait for it."""
-        return self.state in ("busy", "starting") and now_s - self.turn_at_s > LONG_AFTER_S
+        """Whether its invocation or its start takes long without computing, so that the pool does not wait for it."""
+        return self.state in ("busy", "starting") and now_s - self.turn_at_s > LONG_AFTER_S and not self.gives_way
 
     @property
     def pid(self) -> int:
@@ -165,6 +184,8 @@ class Worker:
         self._folder.mkdir(parents=True, mode=0o755)
         self._pipe, write_end = os.pipe()
         os.set_blocking(self._pipe, False)
+        with contextlib.suppress(OSError):  # the system allows less
+            fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         try:
             self._sandbox = self._surroundings.isolation.start(self._process(), self._environment(port), write_end)
         finally:
@@ -194,6 +215,7 @@ class Worker:
             memory_bytes=memory_bytes,
             data_bytes=2 * memory_bytes + DATA_SLACK_BYTES,
             file_bytes=configuration.ephemeral_storage_mb * 1024 * 1024,
+            nice=processes.HOG_NICE if self.gives_way else processes.NICE,
         )
 
     def _command(self) -> tuple[Sequence[str], Sequence[str]]:
@@ -344,27 +366,28 @@ class Worker:
         return processes.family(guard_pid)[1:] if guard_pid else []
 
     def watch(self) -> None:
-        """End the worker when it takes more memory or processes than it may, or works when nobody asked it to."""
+        """End the worker when it takes more memory or processes than it may, or computes when nobody asked it to."""
+        now_s = clock.monotonic_s()
+        self.watch_at_s = now_s + min(max(WATCH_FIRST_S, (now_s - self.turn_at_s) / 4), WATCH_LAST_S)
         family = self.family()
         if processes.resident_bytes(family) > self.configuration.memory_size_mb * 1024 * 1024:
             self.end(OUT_OF_MEMORY)
         elif len(family) > processes.PROCESS_LIMIT:
             self.end(("Runtime.ExitError", f"Error: more than {processes.PROCESS_LIMIT} processes; signal: killed"))
-        elif not self._gave_way:
+        elif self.state == "idle" or not self.gives_way:
             self._watch_processor(family)
 
     def _watch_processor(self, family: list[int]) -> None:
         """Let a long computation give way; end what computes between invocations, when on AWS nothing runs."""
-        now_s = clock.monotonic_s()
-        if self._processor_mark is None:
-            self._processor_mark = (now_s, processes.processor_s(family))
+        taken_s = processes.processor_s(family)
+        if self._processor_mark_s is None:
+            self._processor_mark_s = taken_s
+        elif taken_s - self._processor_mark_s < HOG_PROCESSOR_S:
             return
-        since_s = now_s - self._processor_mark[0]
-        if since_s < HOG_AFTER_S or processes.processor_s(family) - self._processor_mark[1] < since_s * HOG_PART:
-            return
-        if self.state == "busy":
-            self._gave_way = True
+        elif self.state == "busy":
+            self.gives_way = True
             processes.lower_priority(family)
+            self._owner.on_hog(self)
         elif self.state == "idle":
             _log.warning(
                 "Function %s: a worker computed between invocations, which AWS does not let it do; it is ended.",
@@ -394,11 +417,11 @@ class Worker:
             self.end(("Runtime.ExitError", "Error: Runtime asked for the next event before it answered"))
             return
         self._reply = reply
-        if self._gave_way:
-            self._gave_way = False
+        if self.gives_way and self.has_served:
+            self.gives_way = False
             self.retiring = not processes.raise_priority(self.family())
         self.state = "idle"
-        self._processor_mark = None
+        self._processor_mark_s = None
         self.idle_since_s = clock.monotonic_s()
         self._owner.on_ready(self)
 
@@ -406,7 +429,7 @@ class Worker:
         """Hand an invocation to the waiting runtime."""
         assert self.state == "idle" and self._reply is not None
         self.state = "busy"
-        self._processor_mark = None
+        self._processor_mark_s = None
         timeout_s = self.configuration.timeout_s
         invocation.deadline_ms = clock.now_ms() + timeout_s * 1000
         self._take(invocation)
@@ -420,6 +443,7 @@ class Worker:
     def _take(self, invocation: Invocation) -> None:
         self.invocation = invocation
         invocation.started_at_s = self.turn_at_s = clock.monotonic_s()
+        self.watch_at_s = self.turn_at_s + WATCH_FIRST_S
         self._output.begin()
         self._log(clock.now_ms(), f"START RequestId: {invocation.request_id} Version: {self.configuration.version}\n")
 
@@ -497,8 +521,8 @@ class Worker:
 
     def _read_output(self) -> None:
         """Read a little; when the function prints faster than it may, not again for a while: its writes wait then."""
-        self._read()
-        wait_s = self._pace.wait_s()
+        more = self._read()
+        wait_s = max(self._pace.wait_s(), READ_PAUSE_S if more else 0.0)
         if wait_s > 0 and self._pipe >= 0:
             self._loop.remove_reader(self._pipe)
             self._pause = self._loop.call_later(wait_s, self._resume_reading)
@@ -516,7 +540,7 @@ class Worker:
 
     def _read(self) -> bool:
         """Read once; return whether there may be more."""
-        size_bytes = DROP_BYTES if self._output.is_full else READ_BYTES
+        size_bytes = PIPE_BYTES if self._output.is_full else READ_BYTES
         try:
             data = os.read(self._pipe, size_bytes)
         except BlockingIOError:
@@ -525,7 +549,7 @@ class Worker:
             self._loop.remove_reader(self._pipe)
             return False
         self._pace.spend(self._output.feed(data))
-        return len(data) == size_bytes
+        return len(data) >= READ_BYTES
 
     def _log(self, timestamp_ms: int, text: str) -> None:
         """Write an event; before the first invocation it is kept, to follow that one's START as in AWS."""
