@@ -252,3 +252,38 @@ def test_everything_is_there_after_a_crash(stack: Stack, out: str) -> None:
     queues.send_message(QueueUrl=url, MessageBody="after")
     seen = receive(stack, out)
     assert seen["event"]["Records"][0]["body"] == "after" and seen["arn"].endswith(":lasting:live")
+
+
+def test_a_crash_repeats_at_most_the_batch_in_flight(stack: Stack, out: str) -> None:
+    functions, queues, tables = stack.client("lambda"), stack.client("sqs"), stack.client("dynamodb")
+    create(functions, "twice", Environment={"Variables": {"OUT": out}})
+    stream = tables.create_table(
+        TableName="counted", BillingMode="PAY_PER_REQUEST", KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        StreamSpecification={"StreamEnabled": True, "StreamViewType": "KEYS_ONLY"},
+    )["TableDescription"]["LatestStreamArn"]  # fmt: skip
+    functions.create_event_source_mapping(
+        FunctionName="twice", EventSourceArn=stream, StartingPosition="TRIM_HORIZON", BatchSize=1
+    )
+    tables.put_item(TableName="counted", Item={"id": {"S": "0"}})
+    keys = [_key(receive(stack, out))]
+    stack.stop()
+    stack.start(ENTREPOT_STORAGE_CRASH_AT="lambda.after-batch:2")
+    tables = stack.client("dynamodb")
+    for number in range(1, 5):
+        tables.put_item(TableName="counted", Item={"id": {"S": str(number)}})
+    assert stack.process is not None
+    stack.process.wait(30)
+    stack.kill()
+    stack.start()
+    while keys[-1] != "4":
+        keys.append(_key(receive(stack, out)))
+    assert keys == ["0", "1", "2", "2", "3", "4"]
+    queues = stack.client("sqs")
+    assert "Messages" not in queues.receive_message(QueueUrl=out)
+
+
+def _key(seen: dict[str, Any]) -> str:
+    (record,) = seen["event"]["Records"]
+    key: str = record["dynamodb"]["Keys"]["id"]["S"]
+    return key

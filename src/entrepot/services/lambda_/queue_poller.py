@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from entrepot import arns, clock
+from entrepot import arns, clock, faults
 from entrepot.database import Transaction
 from entrepot.errors import AwsError, EntrepotError
 from entrepot.operations import Call, Response
 from entrepot.services.lambda_.batches import PAYLOAD_LIMIT_BYTES, compile_filters, item_failures
 from entrepot.services.lambda_.errors import TooManyRequestsError
 from entrepot.services.lambda_.event_source_mappings import EventSourceMapping
-from entrepot.services.lambda_.sources import Report, SourcePorts
+from entrepot.services.lambda_.sources import Report, SourcePorts, end_tasks
 
 RECEIVE_LIMIT = 10
 """Messages of one receive."""
@@ -68,7 +68,7 @@ class QueuePoller:
         self._visibility_s = 30.0
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled; the batches in flight may then come to their end."""
         try:
             while True:
                 await self._room.acquire()
@@ -89,9 +89,7 @@ class QueuePoller:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await end_tasks(self._running)
 
     async def _call(self) -> Call:
         return await self._ports.call_as_function(self._mapping)
@@ -145,6 +143,7 @@ class QueuePoller:
             wanted = [(message, record) for message, record in records if self._passes(record)]
             dropped = [message for message, record in records if not self._passes(record)]
             done = dropped + (await self._invoke(batch, wanted) if wanted else [])
+            faults.reach("lambda.after-batch")
             if done:
                 await self._delete(done)
         except (AwsError, EntrepotError) as error:

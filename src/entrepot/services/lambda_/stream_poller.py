@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from entrepot import clock, ids
+from entrepot import clock, faults, ids
 from entrepot.database import Transaction
 from entrepot.errors import AwsError, EntrepotError
 from entrepot.services.lambda_ import event_source_mappings
@@ -23,7 +23,7 @@ from entrepot.services.lambda_.batches import PAYLOAD_LIMIT_BYTES, compile_filte
 from entrepot.services.lambda_.configuration import function_arn
 from entrepot.services.lambda_.event_source_mappings import EventSourceMapping, Position
 from entrepot.services.lambda_.invocation import InvocationResult, error_payload
-from entrepot.services.lambda_.sources import Report, SourcePorts
+from entrepot.services.lambda_.sources import Report, SourcePorts, end_tasks
 
 POLL_INTERVAL_S = 0.25
 """How often a shard without new records is looked at. AWS's base rate."""
@@ -65,9 +65,10 @@ class StreamPoller:
         self._passes = compile_filters(mapping.settings.filters, ports.neighbours.compile_pattern)
         self._shards: dict[str, asyncio.Task[None]] = {}
         self._is_new = True
+        self._is_ending = False
 
     async def run(self) -> None:
-        """Poll until cancelled."""
+        """Poll until cancelled; the batches in flight may then come to their end."""
         try:
             while True:
                 try:
@@ -77,9 +78,8 @@ class StreamPoller:
                     await asyncio.sleep(PAUSE_AFTER_ERROR_S)
                 await asyncio.sleep(SHARDS_INTERVAL_S)
         finally:
-            for task in self._shards.values():
-                task.cancel()
-            await asyncio.gather(*self._shards.values(), return_exceptions=True)
+            self._is_ending = True
+            await end_tasks(self._shards.values())
 
     async def _perform(self, operation: str, **request: Any) -> Mapping[str, Any]:
         call = await self._ports.call_as_function(self._mapping)
@@ -120,7 +120,7 @@ class StreamPoller:
         try:
             iterator: str | None = await self._first_iterator(shard_id, position.sequence_number, is_first)
             skip_before_s = self._mapping.settings.starting_at_ms // 1000 if not position.sequence_number else 0
-            while iterator is not None:
+            while iterator is not None and not self._is_ending:
                 records, iterator = await self._gather(iterator)
                 wanted = [r for r in records if r["dynamodb"]["ApproximateCreationDateTime"] >= skip_before_s]
                 if wanted:
@@ -128,7 +128,8 @@ class StreamPoller:
                     skip_before_s = 0
                 elif not records and iterator is not None:
                     await asyncio.sleep(POLL_INTERVAL_S)
-            await self._advance(shard_id, "", is_finished=True)
+            if not self._is_ending:
+                await self._advance(shard_id, "", is_finished=True)
         except AwsError as error:
             if error.code not in ("ExpiredIteratorException", "TrimmedDataAccessException"):
                 _log.warning("The stream %s could not be read: %s", self._mapping.source_arn, error)
@@ -177,6 +178,8 @@ class StreamPoller:
             records += shaped
             if now_s >= deadline_s and len(found) < limit:
                 break
+            if self._is_ending:
+                break
             if not found:
                 await asyncio.sleep(min(POLL_INTERVAL_S, max(0.0, deadline_s - now_s)))
         return records, iterator
@@ -192,7 +195,7 @@ class StreamPoller:
     async def _process(self, shard_id: str, records: Sequence[Record]) -> None:
         """Work off records, in order, until all of them are done with."""
         pending: list[Sequence[Record]] = [records]
-        while pending:
+        while pending and not self._is_ending:
             batch = pending.pop(0)
             fresh = [record for record in batch if not self._is_too_old(record)]
             if len(fresh) < len(batch):
@@ -211,11 +214,14 @@ class StreamPoller:
         settings, attempts, pause_s = self._mapping.settings, 0, RETRY_PAUSE_S
         while True:
             failure = await self._invoke([record for record in batch if self._passes(record)])
+            faults.reach("lambda.after-batch")
             if failure is None:
                 await self._report("OK")
                 await self._advance(shard_id, _number(batch[-1]))
                 return []
             await self._report("PROBLEM: Function call failed")
+            if self._is_ending:
+                return []
             if failure.from_record:  # what came before it is done, and the rest has all its attempts before it
                 wanted = [record for record in batch if self._passes(record)]
                 split = batch.index(wanted[failure.from_record])
