@@ -13,8 +13,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
+from entrepot import listener
 from entrepot.aws import endpoint as endpoint_module
-from entrepot.aws import http, listener
+from entrepot.aws import http
 from entrepot.operations import Call, Response
 from tests.acceptance.wire_endpoint import KEY, REGION, RunningEndpoint, operation
 from tests.running import wait_for

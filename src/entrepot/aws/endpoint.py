@@ -14,7 +14,6 @@ from entrepot import clock, ids
 from entrepot.arns import Account
 from entrepot.aws import errors, models
 from entrepot.aws.http import Body, HttpRequest, HttpResponse, Receive, Scope, Send, read_request, send_response
-from entrepot.aws.listener import Listener
 from entrepot.aws.payload import Payload, check_md5, content_hash, open_payload
 from entrepot.aws.protocols import Incoming, Pairs
 from entrepot.aws.protocols.error_codes import spell
@@ -24,6 +23,7 @@ from entrepot.aws.signature import Claim, find_signer, query_pairs, read_claim, 
 from entrepot.aws.virtual_host import path_style
 from entrepot.credentials import Credentials, FindCredentials
 from entrepot.errors import AwsError, InternalError, ServiceUnavailableError, StorageFullError
+from entrepot.listener import Listener
 from entrepot.operations import Call, Operations
 
 DRAIN_S = 20.0

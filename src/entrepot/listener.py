@@ -6,9 +6,9 @@ are installed: who starts a listener stops it.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeAlias
 
 import httptools
 from uvicorn.config import Config
@@ -16,7 +16,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from entrepot import clock
-from entrepot.aws.http import Receive, Scope, Send
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers together (a session token may have 8 KiB); also framing bytes that bring no body."""
@@ -41,7 +40,10 @@ BACKLOG = 512
 GATHER_LIMIT_BYTES = 64 * 1024
 """What is written in one turn of the loop is gathered up to this size."""
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class _Gathering:
