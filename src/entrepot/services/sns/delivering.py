@@ -33,6 +33,9 @@ LOG_GROUP = "/entrepot/notifications"
 MAILS_AT_ONCE = 4
 """Connections to the SMTP server."""
 
+POSTS_AT_ONCE = 40
+"""Posts under way, over all endpoints; the client that all rooms share has 64 connections."""
+
 JITTER = 0.1
 """By how much of itself a pause before the next try may be longer, so that many do not come at once."""
 
@@ -59,6 +62,7 @@ class Deliverer:
         self._mail_server = mail_server
         self._write_log = write_log
         self._mails = asyncio.Semaphore(MAILS_AT_ONCE)
+        self._posts = asyncio.Semaphore(POSTS_AT_ONCE)
 
     async def deliver(self, batch: Batch) -> Callable[[Transaction], bool]:
         """Deliver a batch; return what records its outcome (see `lanes.Deliver`)."""
@@ -125,7 +129,8 @@ class Deliverer:
             case "chat":
                 body = channels.chat_body(document.get("Subject"), document["Message"])
                 policy = subscription.delivery_policy(topic)
-                await channels.post(self._send, subscription.endpoint, {"Content-Type": policy.content_type}, body)
+                async with self._posts:
+                    await channels.post(self._send, subscription.endpoint, {"Content-Type": policy.content_type}, body)
             case _:
                 await self._mail(subscription, topic, message, document)
 
@@ -150,7 +155,8 @@ class Deliverer:
             headers["x-amz-sns-rawdelivery"] = "true"
             text = message.text_for(subscription.protocol)
         headers["Content-Type"] = subscription.delivery_policy(topic).content_type
-        await channels.post(self._send, subscription.endpoint, headers, text.encode("utf-8", "replace"))
+        async with self._posts:
+            await channels.post(self._send, subscription.endpoint, headers, text.encode("utf-8", "replace"))
 
     async def _mail(
         self, subscription: Subscription, topic: Topic, message: Message | None, document: dict[str, Any]

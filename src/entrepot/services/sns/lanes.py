@@ -21,7 +21,7 @@ IN_FLIGHT_LIMIT = 64
 FAILING_IN_FLIGHT_LIMIT = 16
 """How many of these may be for endpoints whose last delivery failed."""
 
-BATCH_LIMIT = 8
+BATCH_LIMIT = 4
 """Deliveries to one endpoint at the same time."""
 
 POLL_S = 30.0

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 from entrepot import ids
-from entrepot.database import Transaction
+from entrepot.database import Reader, Transaction
 from entrepot.errors import AwsError
 from entrepot.services.sns import subscriptions
-from entrepot.services.sns.errors import AuthorizationError, InvalidParameter, NotFound
+from entrepot.services.sns.errors import AuthorizationError, NotFound
 from entrepot.services.sns.service import SNS
 from entrepot.services.sns.signing import PATH_PREFIX
+from entrepot.services.sns.subscriptions import Subscription
 
 _NAMESPACE = "http://sns.amazonaws.com/doc/2010-03-31/"
 
@@ -33,10 +34,12 @@ async def answer(sns: SNS, path: str, query: Mapping[str, str]) -> tuple[int, st
     request_id = ids.random_uuid()
     try:
         if action == "ConfirmSubscription":
+            await sns.database.read(lambda reader: _check_token(sns, reader, query))  # A guess must not cost a write.
             arn = await sns.database.write(lambda tx: _confirm(sns, tx, query))
             result = f"<ConfirmSubscriptionResult><SubscriptionArn>{escape(arn)}</SubscriptionArn></ConfirmSubscriptionResult>"
         else:
-            await sns.database.write(lambda tx: _unsubscribe(sns, tx, query))
+            if await sns.database.read(lambda reader: _find(sns, reader, query)) is not None:
+                await sns.database.write(lambda tx: _unsubscribe(sns, tx, query))
             result = ""
     except AwsError as error:
         body = (
@@ -51,19 +54,28 @@ async def answer(sns: SNS, path: str, query: Mapping[str, str]) -> tuple[int, st
     return 200, "text/xml", body.encode()
 
 
+def _check_token(sns: SNS, reader: Reader, query: Mapping[str, str]) -> None:
+    subscriptions.check_token(reader, sns.topic(reader, query.get("TopicArn", "")), query.get("Token", ""))
+
+
 def _confirm(sns: SNS, tx: Transaction, query: Mapping[str, str]) -> str:
-    topic = sns.topic(tx, query.get("TopicArn", ""))
-    token = query.get("Token", "")
-    if not token:
-        raise InvalidParameter("Invalid parameter: Token")
-    return subscriptions.confirm(tx, topic, token, authenticated=False, on_unsubscribe=False).arn(sns.account)
+    topic = sns.topic(tx, query["TopicArn"])
+    subscription = subscriptions.confirm(tx, topic, query["Token"], authenticated=False, on_unsubscribe=False)
+    return subscription.arn(sns.account)
+
+
+def _find(sns: SNS, reader: Reader, query: Mapping[str, str]) -> Subscription | None:
+    """Return the subscription to end; None when it is ended already: the answer to a second click."""
+    try:
+        subscription = subscriptions.get(reader, sns.account, query.get("SubscriptionArn", ""))
+    except NotFound:
+        return None
+    if subscription.authenticate_on_unsubscribe:
+        raise AuthorizationError("This subscription can be ended by an authenticated request only.")
+    return subscription
 
 
 def _unsubscribe(sns: SNS, tx: Transaction, query: Mapping[str, str]) -> None:
-    try:
-        subscription = subscriptions.get(tx, sns.account, query.get("SubscriptionArn", ""))
-    except NotFound:
-        return  # It is ended already: the answer to a second click.
-    if subscription.authenticate_on_unsubscribe:
-        raise AuthorizationError("This subscription can be ended by an authenticated request only.")
-    sns.unsubscribe(tx, subscription)
+    subscription = _find(sns, tx, query)
+    if subscription is not None:
+        sns.unsubscribe(tx, subscription)

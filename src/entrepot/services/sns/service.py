@@ -75,6 +75,8 @@ class SNS:
         )
         self._lanes = Lanes(database, self._deliverer.deliver, self._deliverer.pause_s)
         self._policies: dict[str, str] = {}
+        self._changes = 0
+        self._preparing: asyncio.Future[str] | None = None
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -108,6 +110,12 @@ class SNS:
         while await self.database.write(lambda tx: _sweep_deduplication(tx, now_ms)) == SWEEP_ROWS:
             pass
 
+    def prepare_key(self) -> None:
+        """Make or read the key that signs, beside the event loop, so that the first Publish need not wait for it."""
+        if self._preparing is None:
+            self._preparing = asyncio.get_running_loop().run_in_executor(None, self.signer.certificate_path)
+            self._preparing.add_done_callback(_report_key)
+
     # ── topics ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def topic_arn(self, topic_name: str) -> str:
@@ -138,13 +146,12 @@ class SNS:
 
     async def load_policies(self) -> None:
         """Read all topics' policies, so that deciding needs no read."""
-        rows = await self.database.scan(
-            lambda reader: reader.all(
-                "SELECT topic_name, attributes FROM sns_topic WHERE attributes LIKE '%\"Policy\":%'"
-            )
-        )
-        found = ((self.topic_arn(row[0]), json.loads(row[1]).get("Policy")) for row in rows)
-        self._policies = {arn: policy for arn, policy in found if policy}
+        while True:
+            changes = self._changes
+            rows = await self.database.scan(topics.policies)
+            if changes == self._changes:  # else what was read may lack a change of our own
+                break
+        self._policies = {self.topic_arn(name): policy for name, policy in rows}
 
     def set_policy(self, tx: Transaction, topic: Topic, policy: str) -> None:
         """Set a topic's policy, in force once this transaction is durable. Raises InvalidParameter."""
@@ -161,6 +168,7 @@ class SNS:
         arn = self.topic_arn(topic_name)
 
         def note() -> None:
+            self._changes += 1
             if policy:
                 self._policies[arn] = policy
             else:
@@ -221,6 +229,11 @@ class SNS:
             self.operations.transact(tx, "sqs", "SendMessage", request, call)
         except AwsError as error:
             self._deliverer.give_up(tx, subscription, topic, message, f"{error.code}: {error.message}")
+
+
+def _report_key(made: "asyncio.Future[str]") -> None:
+    if not made.cancelled() and (error := made.exception()) is not None:
+        log.error("%s", error)
 
 
 def _parsed(text: str) -> Any:

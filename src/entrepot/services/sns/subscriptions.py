@@ -204,15 +204,21 @@ def _with_token(tx: Transaction, subscription: Subscription) -> Subscription:
 
 def confirm(tx: Transaction, topic: Topic, token: str, *, authenticated: bool, on_unsubscribe: bool) -> Subscription:
     """Confirm the subscription that a token was sent for; raise InvalidParameter."""
-    found = _select(tx, "topic_id = ? AND token = ?", (topic.topic_id, token))
-    if not found or (found[0].status != CONFIRMED and clock.now_ms() - found[0].token_at_ms > TOKEN_LIFE_MS):
-        raise InvalidParameter("Invalid parameter: Token")
-    if found[0].status != CONFIRMED:
+    subscription = check_token(tx, topic, token)
+    if subscription.status != CONFIRMED:
         tx.execute(
             "UPDATE sns_subscription SET status = ?, authenticated = ?, authenticate_on_unsubscribe = ? "
             "WHERE subscription_id = ?",
-            (CONFIRMED, int(authenticated), int(on_unsubscribe and authenticated), found[0].subscription_id),
+            (CONFIRMED, int(authenticated), int(on_unsubscribe and authenticated), subscription.subscription_id),
         )
+    return subscription
+
+
+def check_token(reader: Reader, topic: Topic, token: str) -> Subscription:
+    """Return the subscription that a token was sent for; raise InvalidParameter."""
+    found = _select(reader, "topic_id = ? AND token = ?", (topic.topic_id, token)) if token else []
+    if not found or (found[0].status != CONFIRMED and clock.now_ms() - found[0].token_at_ms > TOKEN_LIFE_MS):
+        raise InvalidParameter("Invalid parameter: Token")
     return found[0]
 
 

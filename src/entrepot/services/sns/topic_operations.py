@@ -55,6 +55,7 @@ class _Edge:
         topic = topics.create(tx, request["Name"], attributes, _tags(request))
         if policy and is_new:
             self._sns.set_policy(tx, topic, policy)
+        tx.after_commit(self._sns.prepare_key)
         return {"TopicArn": self._sns.topic_arn(topic.topic_name)}
 
     def delete_topic(self, tx: Transaction, request: Request, call: Call) -> Response:

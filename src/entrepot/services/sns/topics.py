@@ -85,6 +85,13 @@ def list_names(reader: Reader, after: str, limit: int) -> list[str]:
     return [row[0] for row in rows]
 
 
+def policies(reader: Reader) -> list[tuple[str, str]]:
+    """Return (topic name, policy) of all topics that have one of their own."""
+    rows = reader.all("SELECT topic_name, attributes FROM sns_topic WHERE attributes LIKE '%\"Policy\":%'")
+    found = ((row[0], json.loads(row[1]).get("Policy")) for row in rows)
+    return [(name, policy) for name, policy in found if policy]
+
+
 def create(tx: Transaction, topic_name: str, attributes: Mapping[str, str], tags: Mapping[str, str]) -> Topic:
     """Create a topic, or find the one with this name, these attributes and tags."""
     is_fifo = attributes.get("FifoTopic", "false").lower() == "true"
