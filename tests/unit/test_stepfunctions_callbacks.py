@@ -115,6 +115,18 @@ async def test_what_is_no_token_is_refused_as_one(tmp_path: Path, content: str) 
         assert refused.value.code == "InvalidToken"
 
 
+async def test_who_waits_for_an_execution_is_told_that_the_server_stops(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        machine = await here.create("m", one(Type="Wait", Seconds=1), type_="EXPRESS")
+        waiting = asyncio.ensure_future(here.call("StartSyncExecution", stateMachineArn=machine))
+        while not await here.database.read(lambda reader: reader.one("SELECT 1 FROM execution")):
+            await asyncio.sleep(0.01)
+        await here.service.stop(0)
+        with pytest.raises(AwsError) as told:
+            await asyncio.wait_for(waiting, 0.9)
+        assert told.value.code == "ServiceUnavailable"
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["at-once", "later"])
 @pytest.mark.parametrize("pattern", ["", ".sync:2"])
 async def test_an_execution_that_starts_itself_is_there_once(tmp_path: Path, pattern: str, late: bool) -> None:

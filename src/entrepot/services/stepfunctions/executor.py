@@ -21,6 +21,7 @@ from entrepot.loglines import WriteLog
 
 from . import activities, executions, nested
 from .activities import Polls
+from .ends import Ends
 from .executions import ConflictError, Execution
 from .failures import TaskError
 from .gathering import Gathered
@@ -111,7 +112,7 @@ class Executor:
         self._turns: dict[int, _Turn] = {}
         self._gathered: dict[int, Gathered] = {}
         self.map_runs = MapRuns(database, account, self, integrations.s3_for)
-        self._ends: dict[int, list[asyncio.Future[None]]] = {}
+        self.ends = Ends(self._read)
         self._last_id = 0
         self._running = False
 
@@ -119,6 +120,7 @@ class Executor:
         """Begin to work; what was unfinished is taken up in the background."""
         self._running = True
         self._tasks.open()
+        self.ends.start()
         self._spawn(self._recovery.run(), "executions-recovery")
         await self.map_runs.start()
         self._spawn(self._timers.watch(), "executions-timers")
@@ -127,6 +129,7 @@ class Executor:
         """Stop working, after at most `drain_s` for tasks under way. What they do not finish is done after the next start."""
         await self._tasks.stop(drain_s)
         await self.map_runs.stop()
+        self.ends.stop()
         self._running = False
         for task in list(self._background):
             task.cancel()
@@ -259,9 +262,8 @@ class Executor:
                 self._spawn(self._resume(execution.id), "execution-continues")
             if due_at_ms is not None:
                 self._timers.hasten(due_at_ms)
-            for future in self._ends.pop(execution.id, ()) if ended else ():
-                if not future.done():
-                    future.set_result(None)
+            if ended:
+                self.ends.tell(execution.id)
 
         tx.after_commit(act)
 
@@ -281,25 +283,6 @@ class Executor:
     def transact(self, tx: Transaction, job: Job) -> Json:
         """Run a task of this ledger. Raises TaskError."""
         return self._integrations.transact(tx, job.prepared)
-
-    async def ended(self, execution_id: int, limit_s: float) -> Execution | None:
-        """Wait until an execution has ended and return it; None when it has not after `limit_s`."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(execution_id, []).append(future)
-        try:
-            found = await self._read(execution_id)
-            if found.status == "RUNNING":
-                await asyncio.wait_for(future, limit_s)
-                found = await self._read(execution_id)
-        except TimeoutError:
-            return None
-        finally:
-            waiting = self._ends.get(execution_id, [])
-            if future in waiting:
-                waiting.remove(future)
-            if not waiting:
-                self._ends.pop(execution_id, None)
-        return found
 
     async def _read(self, execution_id: int) -> Execution:
         found = await self._database.read(lambda reader: executions.by_id(reader, self._account, execution_id))

@@ -251,7 +251,7 @@ class StepFunctions:
         execution = await self.database.write(work)
         if execution.status != "RUNNING":
             return execution, True
-        ended = await self._executor.ended(execution.id, SYNC_LIMIT_S)
+        ended = await self._executor.ends.wait(execution.id, SYNC_LIMIT_S)
         if ended is not None:
             return ended, True
         await self._executor.happen(execution.id, Stopped(at_ms=clock.now_ms(), error=TIMEOUT, cause=None))
