@@ -42,7 +42,7 @@ async def test_a_backlog_that_does_not_fit_runs_to_its_end_and_each_task_once(
         for arn in arns:
             assert (await here.ended(arn))["status"] == "SUCCEEDED"
     assert sorted(event["n"] for _, event, _ in functions.invoked) == list(range(60)), "each task ran once"
-    assert most == 2
+    assert most <= 2
 
 
 async def test_the_branches_that_found_no_room_run_too(tmp_path: Path, little_room: None) -> None:

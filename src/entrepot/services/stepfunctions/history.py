@@ -13,6 +13,8 @@ from typing import Any
 
 from entrepot import clock
 
+from .stored_json import pack, unpack
+
 HISTORY_LIMIT_EVENTS = 25_000
 """An execution fails rather than record more events. Source: Step Functions' service quotas."""
 
@@ -132,12 +134,11 @@ def dictionary(definition_text: str) -> bytes:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-_encode_ascii = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def append(tail: bytes, events: Sequence[Event]) -> bytes:
     """Return the plain text `tail` of a running execution with `events` added."""
-    added = _encode([(_NUMBERS[e.type], e.at_ms, e.previous_id, e.details) for e in events])[1:-1].encode()
+    added = pack([(_NUMBERS[e.type], e.at_ms, e.previous_id, e.details) for e in events])[1:-1]
     return b"%s,%s" % (tail, added) if tail else added
 
 
@@ -149,7 +150,7 @@ def fold(tail: bytes, events: Sequence[Event], words: bytes, first_id: int) -> b
     data: dict[str, int] = {}
     folded: list[Any] = []
     before_ms = 0
-    entries = json.loads(b"[%s]" % tail) if tail else []
+    entries = unpack(b"[%s]" % tail) if tail else []
     entries += [(_NUMBERS[e.type], e.at_ms, e.previous_id, dict(e.details)) for e in events]
     for place, (number, at_ms, previous_id, details) in enumerate(entries):
         for member in _DATA:
@@ -158,7 +159,7 @@ def fold(tail: bytes, events: Sequence[Event], words: bytes, first_id: int) -> b
         # The previous event is nearly always the one before: 0 stands for it.
         folded.append([number, at_ms - before_ms, first_id + place - previous_id - 1, details])
         before_ms = at_ms
-    texts = _SEPARATOR.join([_encode_ascii(folded), *data])
+    texts = _SEPARATOR.join([pack(folded).decode(), *data])
     deflate = zlib.compressobj(6, zlib.DEFLATED, -15, zdict=words)
     return _FOLDED + deflate.compress(texts.encode()) + deflate.flush()
 
@@ -170,11 +171,11 @@ def read(record: bytes, words: bytes, first_id: int) -> list[Event]:
     if record[:1] != _FOLDED:
         return [
             Event(first_id + place, TYPES[number], at_ms, previous_id, details)
-            for place, (number, at_ms, previous_id, details) in enumerate(json.loads(b"[%s]" % record))
+            for place, (number, at_ms, previous_id, details) in enumerate(unpack(b"[%s]" % record))
         ]
     head, *data = zlib.decompressobj(-15, zdict=words).decompress(record[1:]).decode().split(_SEPARATOR)
     events, at_ms = [], 0
-    for place, (number, after_ms, distance, details) in enumerate(json.loads(head)):
+    for place, (number, after_ms, distance, details) in enumerate(unpack(head)):
         at_ms += after_ms
         for member in _DATA:
             if isinstance(details.get(member), int):

@@ -28,7 +28,16 @@ from .language.jsonata_bounds import Meter
 from .state import ExecutionState, Frame, Phase
 from .steps.base import DATA_LIMIT_BYTES, HistoryFull, too_large
 from .steps.map_states import MapStates
-from .steps.places import Place, awaited_task, next_due_ms, places, task_of, timeout_at_ms, waiting_tasks
+from .steps.places import (
+    Place,
+    awaited_task,
+    next_due_ms,
+    places,
+    running_frames,
+    task_of,
+    timeout_at_ms,
+    waiting_tasks,
+)
 from .steps.task_states import TaskStates
 
 __all__ = [
@@ -95,6 +104,9 @@ class _Run(TaskStates, MapStates):
             self._end("FAILED", "ExecutionFailed", RUNTIME, happening.cause)
         if state.status == "RUNNING":
             queued = {id(place.frame) for place in self._ready}
+            ready = [frame for frame in running_frames(state) if frame.phase in (Phase.READY, Phase.AGAIN)]
+            if all(id(frame) in queued for frame in ready):
+                return
             for place in places(self.machine, state):
                 if place.frame.phase in (Phase.READY, Phase.AGAIN) and id(place.frame) not in queued:
                     self._ready.append(place)

@@ -5,13 +5,13 @@ Counters, variables and due times live here, never in definitions. Values are sh
 A large Map costs what runs of it: iterations that have not begun are items, those that are done are outputs.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
 from .language.evaluation import Json
+from .stored_json import pack, unpack
 
 
 class Phase(IntEnum):
@@ -175,7 +175,7 @@ def dump(state: ExecutionState) -> bytes:
     values.place(state.input)
     root = _dump_frame(state.root, values)
     content = [state.last_event, state.last_task_id, root, values.values, _FORMAT]
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), check_circular=False).encode()
+    return pack(content)
 
 
 def _dump_frame(frame: Frame, values: _Values) -> list[Any]:
@@ -233,7 +233,7 @@ class Loaded:
 
 def load(content: bytes) -> Loaded:
     """Return what `dump` kept. In format 1, `adopt_older_iterations` is due for Maps."""
-    last_event, last_task_id, root, values, *later = json.loads(content)
+    last_event, last_task_id, root, values, *later = unpack(content)
     return Loaded(last_event, last_task_id, values[0], _load_frame(root, values), later[0] if later else 1)
 
 

@@ -51,6 +51,17 @@ def places(machine: StateMachine, state: ExecutionState) -> Iterator[Place]:
             pending.extend(reversed(place.children()))
 
 
+def running_frames(state: ExecutionState) -> list[Frame]:
+    """Return the frames of `places`, in any order, for questions that need no more."""
+    found, pending = [], [state.root]
+    while pending:
+        frame = pending.pop()
+        found.append(frame)
+        if frame.phase is Phase.CHILDREN:
+            pending.extend(frame.children)
+    return found
+
+
 def adopt_older_maps(machine: StateMachine, state: ExecutionState) -> None:
     """Take over a state of format 1 (see `state.load`)."""
     pending = [Place(state.root, machine)]
@@ -106,7 +117,7 @@ def next_due_ms(machine: StateMachine, state: ExecutionState) -> int | None:
     """Return when the next timer of the execution is due, or None."""
     if state.status != "RUNNING":
         return None
-    due = [p.frame.due_at_ms for p in places(machine, state) if p.frame.due_at_ms is not None]
+    due = [frame.due_at_ms for frame in running_frames(state) if frame.due_at_ms is not None]
     end_at_ms = timeout_at_ms(machine, state)
     if end_at_ms is not None:
         due.append(end_at_ms)
