@@ -24,7 +24,7 @@ from tests.running import NotReadyError
 WORKING_S: Final = (0.2, 3.0)
 """Shortest and longest life, once it serves, before a death at random."""
 
-ARMED_S: Final = 4.0
+ARMED_S: Final = 2.5
 """A server that does not reach its point while it works for so long dies at random."""
 
 PROOF_EVERY: Final = 5
@@ -80,7 +80,7 @@ class Rounds:
         if not point and self.random.random() < 0.3:
             lives.kill_while_starting(self.stack, self.random.uniform(0.3, 2.5))
             return STARTING
-        nths = (1, 2, 3, 5, 8, 13, 34, 89, 233) if point in TRANSITIONS else (1, 1, 2, 3, 5)
+        nths = (1, 2, 3, 5, 8, 13, 34, 89) if point in TRANSITIONS else (1, 1, 1, 2, 3)
         try:
             self.stack.start(**({"ENTREPOT_STORAGE_CRASH_AT": f"{point}:{self.random.choice(nths)}"} if point else {}))
         except NotReadyError as death:
