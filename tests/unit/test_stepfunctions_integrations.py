@@ -121,6 +121,17 @@ async def test_names_of_errors(here: Site, resource: str, error: AwsError, name:
     assert (ended["status"], ended["error"]) == ("FAILED", name)
 
 
+@pytest.mark.parametrize(("pattern", "event"), [("", "TaskFailed"), (".waitForTaskToken", "TaskSubmitFailed")])
+async def test_a_call_that_fails_before_anything_waits(here: Site, pattern: str, event: str) -> None:
+    serve(here, "sqs", "SendMessage", QueueMissing("gone"))
+    ended = await run(here, f"sqs:sendMessage{pattern}", {"QueueUrl": "q", "MessageBody": "m"})
+    history = await here.history(ended["executionArn"])
+    assert [event["type"] for event in history][2:] == ["TaskScheduled", "TaskStarted", event, "ExecutionFailed"]
+    details = history[4][f"{event[0].lower()}{event[1:]}EventDetails"]
+    assert (details["resourceType"], details["resource"]) == ("sqs", f"sendMessage{pattern}")
+    assert details["error"] == "SQS.QueueDoesNotExistException"
+
+
 async def test_a_code_that_is_not_the_exceptions_name(here: Site) -> None:
     class TopicMissing(AwsError):
         code = "NotFound"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from entrepot import clock, ids
 
+from . import single_map
 from .errors import ValidationException
 from .failures import TaskError
 from .http_task import Exchange
@@ -36,7 +37,7 @@ from .language.evaluation import (
     Scope,
     StatesError,
 )
-from .language.json_text import InvalidJson, dumps, loads
+from .language.json_text import dumps
 from .language.jsonata import JsonataScope
 from .language.parse import SINGLE_STATE_NAME
 from .language.template import Template
@@ -223,43 +224,38 @@ class SingleState:
 
     def _map(self, state: Map) -> None:
         scope = self._effective()
-        items = self._items(state, scope)
+        found = single_map.entries(state, scope, self._circumstances.reader_data)
+        if self._circumstances.reader_data is None and not state.is_jsonata:
+            self._note("after_items_path", single_map.values(found))
+        elif single_map.has_pointer(state):
+            self._note("after_items_pointer", single_map.values(found))
         self.outcome.numbers["max_concurrency"] = state.concurrency(scope)
-        self._note_selected(state, scope, items)
+        chosen = single_map.selected(state, scope, found)
+        if state.item_selector is not None:
+            self._note("after_item_selector", chosen)
+        batches = single_map.batched(state, scope, chosen)
+        if batches is not None:
+            self._note("after_item_batcher", batches)
+        self._check_failures(state, scope, len(chosen if batches is None else batches))
+        self._take_mock(state)
+
+    def _check_failures(self, state: Map, scope: Scope, iterations: int) -> None:
+        """Raise when more iterations are said to have failed than there are, or than may."""
         failed = self._circumstances.failed_iterations
-        if failed > len(items):
+        if failed > iterations:
             raise ValidationException(
                 "Map iteration failure count must be less than or equal to the number of Map iterations"
             )
-        count, percentage = _tolerance(state, scope)
+        count, percentage = single_map.tolerance(state, scope)
         if count is not None:
             self.outcome.numbers["tolerated_failure_count"] = count
         if percentage is not None:
             self.outcome.numbers["tolerated_failure_percentage"] = float(percentage)
         beyond_count = count is not None and failed > count
-        if beyond_count or (percentage is not None and items and 100 * failed > percentage * len(items)):
+        if beyond_count or (percentage is not None and iterations and 100 * failed > percentage * iterations):
             # Without a tolerance AWS lets the mocked result stand (recorded), whatever is said to have failed.
             text = "The specified tolerated failure threshold was exceeded"
             raise StatesError(EXCEED_TOLERATED_FAILURE_THRESHOLD, text)
-        self._take_mock(state)
-
-    def _items(self, state: Map, scope: Scope) -> list[Json]:
-        if self._circumstances.reader_data is not None:
-            return _read_items(self._circumstances.reader_data)
-        items = state.items(scope)
-        return items if state.is_jsonata else self._note("after_items_path", items)
-
-    def _note_selected(self, state: Map, scope: Scope, items: list[Json]) -> None:
-        if state.item_selector is None:
-            return
-        selected = []
-        for index, item in enumerate(items):
-            context = {**scope.context, "Map": {"Item": {"Index": index, "Value": item}}}
-            inner = Scope(scope.data, context, scope.variables)
-            if state.is_jsonata:
-                inner = JsonataScope({**scope.data, "context": context}, context, scope.variables)
-            selected.append(state.item_selector.evaluate(inner))
-        self._note("after_item_selector", selected)
 
     def _take_mock(self, state: Parallel | Map) -> None:
         try:
@@ -404,26 +400,3 @@ def alone_context(alone: ExecutionState, state: State) -> dict[str, Json]:
     if isinstance(state, Task) and state.resource.waits_for_token:
         context["Task"] = {"Token": ids.random_uuid()}
     return context
-
-
-def _tolerance(state: Map, scope: Scope) -> tuple[int | None, float | None]:
-    """Return how many iterations may fail, and how many of a hundred; None where the definition does not say."""
-    count, percentage = state.tolerated_count, state.tolerated_percentage
-    return (
-        None if count is None else count.not_negative(scope),
-        None if percentage is None else percentage.percentage(scope),
-    )
-
-
-def _read_items(content: str) -> list[Json]:
-    """Return the items of an ItemReader's data: a JSON array, or JSON lines. Raises ValidationException."""
-    try:
-        items = loads(content)
-    except InvalidJson:
-        try:
-            items = [loads(line) for line in content.splitlines() if line.strip()]
-        except InvalidJson:
-            items = None
-    if not isinstance(items, list):
-        raise ValidationException("mapItemReaderData must be a JSON array or JSON lines.")
-    return items

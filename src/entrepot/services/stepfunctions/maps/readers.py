@@ -106,7 +106,8 @@ async def _pieces(body: Any) -> Pieces:
         yield bytes(piece)
 
 
-def _entries(pieces: Pieces, reader: ItemReader) -> AsyncIterator[Entry]:
+def entries_of(pieces: Pieces, reader: ItemReader) -> AsyncIterator[Entry]:
+    """Yield the items of one object's bytes. Raises ReaderError."""
     if reader.input_type == "CSV":
         return csv_items(pieces, None if reader.first_row else reader.headers, reader.delimiter)
     if reader.input_type == "JSONL":
@@ -119,7 +120,7 @@ async def _document(ask_s3: AskS3, reader: ItemReader, place: _Object, position:
     done, etag = position or (0, None)
     etag, pieces = await _open(ask_s3, place, etag)
     number = 0
-    async for key, value in _entries(pieces, reader):
+    async for key, value in entries_of(pieces, reader):
         number += 1
         if number > done:
             yield Item(key, value, place.uri, (number, etag))

@@ -102,7 +102,10 @@ class TaskStates(Failing):
                 if isinstance(state, Task) and state.resource.integration is Integration.ACTIVITY:
                     self._activity_offered(place, happening)
                 elif isinstance(happening, TaskFailed):
-                    self._task_failed(place, happening.error, happening.cause)
+                    # What waits for a token or another execution fails as TaskFailed only after it was submitted.
+                    waits = isinstance(state, Task) and bool(state.resource.pattern)
+                    outcome = "SubmitFailed" if waits else "Failed"
+                    self._task_failed(place, happening.error, happening.cause, outcome)
                 elif isinstance(state, Task) and state.resource.pattern:
                     self._task_submitted(place, state, happening.output)
                 else:
@@ -158,12 +161,12 @@ class TaskStates(Failing):
         self._record_outcome(place, state, "Succeeded", {"output": text})
         self._guard(place, self._finish_result, state, output)
 
-    def _task_failed(self, place: Place, error: str | None, cause: str | None) -> None:
+    def _task_failed(self, place: Place, error: str | None, cause: str | None, outcome: str = "Failed") -> None:
         state = place.state
         assert isinstance(state, Task)
         place.frame.due_at_ms = None
         details = {name: text for name, text in (("error", error), ("cause", cause)) if text is not None}
-        self._record_outcome(place, state, "Failed", details)
+        self._record_outcome(place, state, outcome, details)
         self._state_failed(place, error, cause)
 
     def _task_timed_out(self, place: Place, *, by_heartbeat: bool) -> None:
