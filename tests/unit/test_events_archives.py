@@ -194,6 +194,19 @@ async def test_a_replay_goes_on_after_every_death_and_queues_nothing_twice(
     assert found == list(range(8))
 
 
+async def test_events_of_one_second_are_replayed_once_each(house: ReplayHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "STEP_LIMIT", 3)
+    await house.archive()
+    await house.rule("r", MACHINE)
+    for n in range(10):
+        await house.put_at(5, n=n)
+        await house.put_at(6 if n % 2 else 4, n=n)
+    await house.replay("x", 4, 5)
+    await house.finish("x")
+    again = [event["detail"]["n"] for event in house.started.values() if "replay-name" in event]
+    assert sorted(again) == sorted([*range(10), *range(0, 10, 2)])
+
+
 async def test_live_events_go_first(house: ReplayHouse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replays, "DUE_LIMIT", 2)
     await house.archive()

@@ -123,7 +123,8 @@ def check_answer(answer: Response, added: ConnectionParameters) -> None:
 def _without(added: ConnectionParameters, text: str) -> str:
     """Return a text without secrets: some endpoints repeat what they were sent."""
     for _, value in (*added.headers, *added.query, *added.body):
-        for secret in {value, value.rpartition(" ")[2], quote(value), quote(value, safe="")}:
+        spellings = {value, value.rpartition(" ")[2], quote(value), quote(value, safe="")}
+        for secret in sorted(spellings, key=len, reverse=True):  # The whole before its parts.
             if len(secret) >= SECRET_LEAST:
                 text = text.replace(secret, "***")
     return text

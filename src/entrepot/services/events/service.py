@@ -157,12 +157,12 @@ class Events:
             keeping = rules.archives.matching(event) if rules.archives is not None else ()
         except EventTooDeepError as error:
             raise ValidationError(str(error)) from None
+        text = compact(event) if keeping or matching else ""
         if keeping and "replay-name" not in event:
-            text = compact(event)
             for archive in keeping:
                 archives.keep(tx, archive, event, text, clock.now_ms())
         if matching:
-            self._queue(tx, event, matching, attempt, forwarded=forwarded)
+            self._queue(tx, event_id, text, matching, attempt, forwarded=forwarded)
         return event_id
 
     def matching_rules(self, reader: Reader, event: Mapping[str, Any], bus_name: str = DEFAULT_BUS) -> list[Rule]:
@@ -193,7 +193,7 @@ class Events:
         for rule in rules:
             for target in rule.targets:
                 dead_letters.forget(tx, event["id"], rule.bus_name, rule.name, target.target_id)
-        return self._queue(tx, event, rules, attempt)
+        return self._queue(tx, event["id"], compact(event), rules, attempt)
 
     def count_pending(self, reader: Reader) -> int:
         """Return how many deliveries wait."""
@@ -218,16 +218,16 @@ class Events:
         return self._rulebook.of(reader, bus_name)
 
     def _queue(
-        self, tx: Transaction, event: Mapping[str, Any], rules: list[Rule], attempt: int, *, forwarded: bool = False
+        self, tx: Transaction, event_id: str, text: str, rules: list[Rule], attempt: int, *, forwarded: bool = False
     ) -> int:
-        text, at_ms, count = compact(event), clock.now_ms(), 0
+        at_ms, count = clock.now_ms(), 0
         for rule in rules:
             for target in rule.targets:
                 if forwarded and targets.is_bus(target.arn):
                     continue
                 delivery.queue(
                     tx, due_at_ms=at_ms, bus_name=rule.bus_name, rule_name=rule.name, target_id=target.target_id,
-                    attempt=attempt, event_id=event["id"], event_text=text,
+                    attempt=attempt, event_id=event_id, event_text=text,
                 )  # fmt: skip
                 count += 1
         if count:
@@ -308,7 +308,7 @@ class Events:
             "resources": [rule.arn],
             "detail": {},
         }
-        self._queue(tx, event, [rule], 1)
+        self._queue(tx, str(event["id"]), compact(event), [rule], 1)
 
     async def keep_up(self) -> float:
         """Bring replays further and archives down to what they keep; return after how many seconds to look again."""
@@ -359,4 +359,5 @@ class Events:
             starts = any(targets.is_state_machine(target.arn) for rule in rules for target in rule.targets)
             attempt = self._on_replayed(tx, event["id"], replay.name, starts)
         # Each attempt has execution names of its own; an event that nobody counts has one attempt for each replay.
-        self._queue(tx, event, rules, 1 + replay.replay_id if attempt is None else attempt)
+        attempt = 1 + replay.replay_id if attempt is None else attempt
+        self._queue(tx, event["id"], compact(event), rules, attempt)
