@@ -99,8 +99,11 @@ class Proof:
         return not status["pending_deliveries"] and not self._running() and not self._waiting()
 
     def _running(self) -> list[str]:
-        states, found = self._api("stepfunctions"), []
-        for machine in self._book.kinds:
+        """Return names of executions that run; those of EXPRESS machines cannot be listed, but have their effects."""
+        states = self._api("stepfunctions")
+        runs = [run for run in self._book.runs.values() if self._book.kinds[run.machine].type == "EXPRESS"]
+        found = [run.name for run in runs if self._counts(run.name) != self._book.kinds[run.machine].counts]
+        for machine in (name for name, kind in self._book.kinds.items() if kind.type == "STANDARD"):
             answer = states.list_executions(stateMachineArn=machine_arn(machine), statusFilter="RUNNING", maxResults=5)
             found += [execution["name"] for execution in answer["executions"]]
         return found
