@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from entrepot.operations import Call, Principal
 from entrepot.services.stepfunctions.language.distributed import ItemReader
+from entrepot.services.stepfunctions.language.evaluation import StatesError
+from entrepot.services.stepfunctions.maps.batches import Batch, Limits, inputs, of_state
 from entrepot.services.stepfunctions.maps.documents import (
     ITEM_LIMIT_CHARACTERS,
     ReaderError,
@@ -224,3 +226,48 @@ async def test_an_object_that_changed_is_not_read_on() -> None:
 async def test_parameters_that_lead_nowhere_are_told(parameters: Any) -> None:
     with pytest.raises(ReaderError):
         await items_of(stored(), READERS["json"][0], parameters)
+
+
+# ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def batches_of(items: list[Any], limits: Limits, position: Any = None) -> list[Batch]:
+    entries: list[tuple[str | None, Any]] = [(None, item) for item in items]
+    found = inputs(of_state(entries, position), lambda index, key, item, source: item, limits, position or 0)
+    return [batch async for batch in found]
+
+
+@given(
+    items=st.lists(JSON, max_size=12),
+    most=st.none() | st.integers(1, 4),
+    size=st.none() | st.integers(40, 200),
+    head=st.none() | st.just({"a": "é"}),
+    first=st.none() | st.integers(1, 15),
+)
+async def test_batches_hold_all_items_in_order_within_the_limits(
+    items: list[Any], most: int | None, size: int | None, head: Any, first: int | None
+) -> None:
+    limits = Limits(most, size, head, first)
+    found = await batches_of(items, limits)
+    taken = items[:first]
+    if not limits.batched:
+        assert [json.loads(batch.text) for batch in found] == taken
+    else:
+        parts = [json.loads(batch.text) for batch in found]
+        assert [item for part in parts for item in part["Items"]] == taken
+        assert all(part.get("BatchInput") == head for part in parts)
+        for batch, part in zip(found, parts, strict=True):
+            assert len(part["Items"]) == batch.items <= (most or 12)
+            assert size is None or batch.items == 1 or len(batch.text.encode()) <= size
+    assert [batch.next_item for batch in found] == [batch.position for batch in found]
+    for number, batch in enumerate(found, 1):
+        rest = await batches_of(items, limits, batch.position)
+        assert [one.text for one in rest] == [one.text for one in found[number:]]
+
+
+async def test_limits_of_items() -> None:
+    assert len(await batches_of([1] * 5, Limits(None, None, None, 0))) == 5
+    with pytest.raises(ReaderError, match=r"^field MaxItems must be positive$"):
+        await batches_of([1], Limits(None, None, None, -1))
+    with pytest.raises(StatesError, match="larger than"):
+        await batches_of(["x" * 300_000], Limits(None, None, None, None))

@@ -13,6 +13,7 @@ import pytest
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.errors import AwsError
 from entrepot.services import s3, stepfunctions
+from entrepot.services.stepfunctions.maps import runs
 from tests.unit.stepfunctions_objects import Objects
 from tests.unit.stepfunctions_site import ACCOUNT, ROOT, TABLES, Functions, Site, site
 from tests.unit.test_stepfunctions_crash import Crash, comparable
@@ -266,6 +267,31 @@ async def test_a_stop_aborts_the_children(tmp_path: Path) -> None:
         assert (await here.event_types(arn))[-2:] == ["MapRunAborted", "ExecutionAborted"]
         with pytest.raises(AwsError, match="ABORTED"):
             await here.call("UpdateMapRun", mapRunArn=run["mapRunArn"], maxConcurrency=4)
+
+
+async def test_no_more_children_run_at_once_than_may_while_the_reader_rests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "READ_AHEAD_CHILDREN", 4)
+    monkeypatch.setattr(runs, "FILL_CHILDREN", 3)
+    functions, running, most = Functions(), 0, 0
+
+    async def work(event: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        return event["n"]
+
+    functions.handlers["work"] = work
+    async with opened(tmp_path, functions) as (here, objects):
+        objects.contents["in/items"] = b"n\n" + b"".join(b"%d\n" % number for number in range(40))
+        source = reader(InputType="CSV", CSVHeaderLocation="FIRST_ROW")
+        execution, _ = await here.run(machine(TASK, ItemReader=source, MaxConcurrency=3), {})
+        assert json.loads(execution["output"]) == [str(number) for number in range(40)]
+        assert most == 3
+        assert len([name for name, _ in objects.asked if name == "GetObject"]) == 1
 
 
 async def test_a_listing_of_objects_and_the_items_inside_them(tmp_path: Path) -> None:

@@ -248,6 +248,8 @@ class _Driver:
             try:
                 run = await self._database.read(lambda reader: rows.by_id(reader, self._runs.account, self.run_id))
                 if run is None or run.stage is Stage.DONE:
+                    if self.wake.is_set():
+                        continue  # it was redriven since it was read
                     return
                 if not await self._step(run):
                     await self.wake.wait()
