@@ -8,6 +8,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entrepot import clock
 from entrepot.database.sqlite import SQLiteDatabase
@@ -23,11 +25,14 @@ from entrepot.outbound import (
     TimedOutError,
     UnknownHostError,
 )
+from entrepot.outbound.url import parse
 from entrepot.sealing import Seal, SealBrokenError
 from entrepot.services import events, sqs
 from entrepot.services.events import connections
+from entrepot.services.events.api_destinations import ApiDestination
+from entrepot.services.events.connections import ConnectionParameters
 from entrepot.services.events.errors import ResourceAlreadyExistsError, ResourceNotFoundError, ValidationError
-from entrepot.services.events.http_invocation import retry_after_ms
+from entrepot.services.events.http_invocation import request_of, retry_after_ms
 from entrepot.services.events.rate_limits import HORIZON_MS, RateLimits
 from tests.unit.test_events_buses import ACCOUNT, House
 
@@ -173,6 +178,31 @@ async def test_the_role_must_be_allowed_to_call(house: HttpHouse) -> None:
     assert house.sent == [] and "AccessDenied" in str(house.failed[0].error)
 
 
+DESTINATION = ApiDestination("d", "1", "", "c", "https://api.example/a/*/b/*?q=*", "POST", 1, 0, 0)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["a", "b"]), st.recursive(st.none() | st.text() | st.floats(allow_nan=False),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5)),
+    st.text(max_size=20),
+)  # fmt: skip
+def test_nothing_in_an_event_changes_where_it_goes(detail: dict[str, Any], text: str) -> None:
+    http_parameters = {
+        "PathParameterValues": ["$.detail.a", "$.detail.b"], "QueryStringParameters": {"x": "$.detail.a", text: "y"},
+    }  # fmt: skip
+    request = request_of(DESTINATION, ConnectionParameters(), http_parameters, {"detail": detail}, "{}")
+    place = parse(request.url)
+    path, _, query = place.target.partition("?")
+    assert (place.scheme, place.host, place.port) == ("https", "api.example", 443)
+    assert [part for number, part in enumerate(path.split("/")) if number in (1, 3)] == ["a", "b"]
+    assert path.count("/") == 4 and query.startswith("q=*&") and "#" not in place.target
+
+
+def test_a_missing_path_parameter_is_told() -> None:
+    with pytest.raises(AwsError, match="2 path parameters"):
+        request_of(DESTINATION, ConnectionParameters(), {"PathParameterValues": ["x"]}, {}, "{}")
+
+
 # ── what an answer means ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -280,13 +310,13 @@ async def test_calls_wait_for_their_turn_without_counting_as_tries(house: HttpHo
 async def test_no_secret_is_described_logged_or_stored_in_the_open(house: HttpHouse, tmp_path: Path) -> None:
     shown = {"Key": "k", "Value": "public", "IsValueSecret": False}
     hidden = {"HeaderParameters": [{"Key": "h", "Value": SECRET, "IsValueSecret": True}, shown]}
-    for name, kind, given in (
+    for name, kind, parameters in (
         ("a", "API_KEY", API_KEY),
         ("b", "BASIC", {"BasicAuthParameters": {"Username": "u", "Password": SECRET}}),
         ("o", "OAUTH_CLIENT_CREDENTIALS", OAUTH),
     ):
         await house.do("CreateConnection", Name=name, AuthorizationType=kind,
-                       AuthParameters={**given, "InvocationHttpParameters": hidden})  # fmt: skip
+                       AuthParameters={**parameters, "InvocationHttpParameters": hidden})  # fmt: skip
         described = await house.do("DescribeConnection", Name=name)
         assert SECRET not in json.dumps(described, default=str)
         assert described["AuthParameters"]["InvocationHttpParameters"]["HeaderParameters"] == [
@@ -424,9 +454,9 @@ async def test_a_token_by_get_and_as_json(house: HttpHouse) -> None:
         "QueryStringParameters": [{"Key": "q", "Value": "1"}],
     }
     as_json = {"OAuthParameters": {**OAUTH["OAuthParameters"], "OAuthHttpParameters": parameters}}
-    for name, given in (("g", get), ("j", as_json)):
+    for name, chosen in (("g", get), ("j", as_json)):
         await house.do(
-            "CreateConnection", Name=name, AuthorizationType="OAUTH_CLIENT_CREDENTIALS", AuthParameters=given
+            "CreateConnection", Name=name, AuthorizationType="OAUTH_CLIENT_CREDENTIALS", AuthParameters=chosen
         )
     house.always = lambda request: answer(200, {"access_token": "t"})
     await house.events.connections.authorize_waiting()

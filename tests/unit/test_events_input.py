@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from entrepot.services.events.errors import ValidationError
 from entrepot.services.events.input import fill, input_text, parse_path
 from entrepot.services.events.rules import Target, target_of
+from entrepot.services.events.targets import invocation
 
 EVENT = {
     "id": "e-1",
@@ -108,3 +109,24 @@ def test_what_comes_out_is_always_json(template: str, value: Any) -> None:
     json.loads(fill(template, {"a": value}))
     assert json.loads(fill('{"x": <a>}', {"a": value})) == {"x": value}
     assert isinstance(json.loads(fill('{"x": "- <a> -"}', {"a": value}))["x"], str)
+
+
+@pytest.mark.parametrize(
+    ("template", "paths", "expected"),
+    [
+        ('{"timestamp": "<at>", "message": "size <n>"}', {"at": "$.time", "n": "$.detail.size"},
+         (1_700_000_000_000, "size 300")),
+        ('{"timestamp": 1700000000007, "message": <deep>}', {"deep": "$.detail.deep"},
+         (1_700_000_000_007, '{"list":[{"n":1},{"n":2}]}')),
+        ('{"timestamp": "soon", "message": "x"}', {}, (5, "x")),
+        ('{"message": "x", "more": 1}', {}, (5, '{"message": "x", "more": 1}')),
+        ('"x"', {}, (5, '"x"')),
+    ],
+)  # fmt: skip
+def test_the_line_of_a_log_group(template: str, paths: dict[str, str], expected: tuple[int, str]) -> None:
+    transformer = {"InputTemplate": template, "InputPathsMap": paths}
+    target = target_of({"Id": "t", "Arn": "arn:aws:logs:r:0:log-group:/g", "InputTransformer": transformer})
+    event = EVENT | {"time": "2023-11-14T22:13:20Z"}
+    text = input_text(target, json.dumps(event), lambda: event, rule_name="r", rule_arn="arn:rule", queued_at_ms=5)
+    made = invocation(target, event_id="e", rule_arn="arn:rule", attempt=1, input_text=text, queued_at_ms=5)
+    assert made.request["logEvents"] == [{"timestamp": expected[0], "message": expected[1]}]

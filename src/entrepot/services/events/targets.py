@@ -1,8 +1,10 @@
 """What a target's ARN stands for: the operation that delivers to it, and that operation's request."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from entrepot import arns, ids
@@ -10,7 +12,7 @@ from entrepot.arns import Arn
 from entrepot.operations import Permission
 from entrepot.services.events.api_destinations import is_api_destination
 from entrepot.services.events.errors import ValidationError
-from entrepot.services.events.input import parse_path
+from entrepot.services.events.input import compact, parse_path
 from entrepot.services.events.rules import Target
 
 HTTP_PARAMETERS_LIMIT = 100
@@ -194,6 +196,34 @@ def _in_order(target: Target, group_id: str, event_id: str, rule_arn: str, attem
     return {"MessageGroupId": group_id, "MessageDeduplicationId": deduplication_id}
 
 
+def _log_event(target: Target, input_text: str, queued_at_ms: int) -> dict[str, Any]:
+    """Return the line of a log group: the input, or what an InputTransformer gives as `timestamp` and `message`.
+
+    Source: https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-rule-wizard.html (input transformers of log
+    groups have those two members)
+    """
+    whole = {"timestamp": queued_at_ms, "message": input_text}
+    if target.input_template is None:
+        return whole
+    given = json.loads(input_text)
+    if not isinstance(given, dict) or "message" not in given or not given.keys() <= {"timestamp", "message"}:
+        return whole
+    message = given["message"]
+    text = message if isinstance(message, str) else compact(message)
+    return {"timestamp": _milliseconds(given.get("timestamp"), queued_at_ms), "message": text}
+
+
+def _milliseconds(given: object, otherwise_ms: int) -> int:
+    """Return a time that is given in milliseconds, as a number or a text, or in ISO 8601."""
+    text = str(given)
+    if text.isascii() and text.isdigit() and len(text) <= 13:
+        return int(text)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return otherwise_ms
+
+
 def invocation(
     target: Target, *, event_id: str, rule_arn: str, attempt: int, input_text: str, queued_at_ms: int
 ) -> Invocation:
@@ -234,6 +264,6 @@ def invocation(
         {
             "logGroupName": log_group_name(arn),
             "logStreamName": event_id,
-            "logEvents": [{"timestamp": queued_at_ms, "message": input_text}],
+            "logEvents": [_log_event(target, input_text, queued_at_ms)],
         },
     )
