@@ -103,6 +103,8 @@ class IAM:
                 await self.refresh()
             except StorageError as error:
                 log.warning("Changes of roles and keys by other processes could not be looked for: %s", error)
+            except Exception:  # the task's top frame
+                log.exception("Changes of roles and keys by other processes could not be looked for")
 
     def _load(self, reader: Reader) -> tuple[int, dict[str, CompiledRole], dict[str, UserKey]]:
         compiled: dict[str, CompiledRole] = {}

@@ -96,6 +96,8 @@ class Lanes:
                     after = found[-1]
             except StorageError as error:
                 log.warning("Notifications that wait could not be looked for, will try again: %s", error)
+            except Exception:  # the task's top frame
+                log.exception("Notifications that wait could not be looked for, will try again")
             await asyncio.sleep(POLL_S)
 
     async def _run(self, subscription_id: int) -> None:

@@ -101,6 +101,8 @@ class SNS:
                 await self.load_policies()
             except StorageError as error:
                 log.warning("Rows that SNS needs no more could not be removed, will try again: %s", error)
+            except Exception:  # the task's top frame
+                log.exception("Rows that SNS needs no more could not be removed, will try again")
 
     async def sweep(self) -> None:
         """Forget what was not confirmed in time, and old de-duplication ids; each in small steps."""

@@ -150,6 +150,8 @@ class SQS:
                 await self.sweep()
             except StorageError as error:
                 _log.warning("Old messages could not be removed, will try again: %s", error)
+            except Exception:  # noqa: BLE001 - the task's top frame
+                _log.exception("Old messages could not be removed, will try again")
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def sweep(self) -> None:
