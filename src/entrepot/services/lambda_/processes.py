@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-NICE, HOG_NICE = 10, 19
+NICE, HOG_NICE = 5, 19
 """Of workers, so that the server comes first, and of those that compute for long or died before."""
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
