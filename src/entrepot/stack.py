@@ -8,7 +8,7 @@ access or cause work; buckets, tables and whatever was made through the API stay
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from entrepot.arns import Account
@@ -128,6 +128,10 @@ class Stack:
         _Application(self, tx, services, call).run()
 
 
+def _subscription_name(topic_name: str, protocol: str, endpoint: str) -> str:
+    return f"{topic_name} {protocol} {endpoint}"
+
+
 class _Application:
     """One run of `apply`: the transaction, the services and who acts."""
 
@@ -147,6 +151,7 @@ class _Application:
             ("roles", settings.roles, self._role),
             ("users", settings.users, self._user),
             ("functions", settings.functions, self._function),
+            ("topics", settings.topics, self._topic),
             ("state_machines", settings.state_machines, self._state_machine),
             ("rules", settings.rules, self._rule),
         )
@@ -155,6 +160,7 @@ class _Application:
                 with self._located([section, name], section, name):
                     put(name, entry)
         self._remove("rules", settings.rules, self._remove_rule)
+        self._remove("subscriptions", self._subscriptions(), self._remove_subscription)
         self._remove("users", settings.users, lambda name: self.services.transfer.delete_user(self.tx, name))
         self._remove("roles", settings.roles, self._remove_role)
 
@@ -223,11 +229,28 @@ class _Application:
                 KeySchema=schema,
                 BillingMode="PAY_PER_REQUEST",
             )
-            return
+            found = {"KeySchema": schema}
         if found["KeySchema"] != schema:
             raise self.stack.error(
                 ["tables", name], f"the table exists with another key ({found['KeySchema']}); a key cannot be changed"
             )
+        self._time_to_live(name, table.time_to_live)
+        if table.stream is not None and found.get("StreamSpecification", {}).get("StreamViewType") != table.stream:
+            if "StreamSpecification" in found:
+                self._operate("dynamodb", "UpdateTable", TableName=name, StreamSpecification={"StreamEnabled": False})
+            view = {"StreamEnabled": True, "StreamViewType": table.stream}
+            self._operate("dynamodb", "UpdateTable", TableName=name, StreamSpecification=view)
+
+    def _time_to_live(self, table_name: str, attribute_name: str | None) -> None:
+        """Let items expire by an attribute; what the file does not say stays as it was set."""
+        found = self._operate("dynamodb", "DescribeTimeToLive", TableName=table_name)["TimeToLiveDescription"]
+        current = found.get("AttributeName")
+        if attribute_name is None or attribute_name == current:
+            return
+        for name, enabled in ((current, False), (attribute_name, True)):
+            if name is not None:
+                wanted = {"AttributeName": name, "Enabled": enabled}
+                self._operate("dynamodb", "UpdateTimeToLive", TableName=table_name, TimeToLiveSpecification=wanted)
 
     def _role(self, name: str, role: Any) -> None:
         trust = {
@@ -286,11 +309,13 @@ class _Application:
             raise self.stack.error(
                 ["functions", name, "handler"], f"{function.folder} has no {module}.py for handler {function.handler!r}"
             )
+        role_arn = self._role_arn(function.role)
+        there = self.services.lambda_.find(self.tx, name) or FunctionConfiguration(name, role_arn, function.handler)
         self.services.lambda_.put_function(
             self.tx,
-            FunctionConfiguration(
-                name=name,
-                role_arn=self._role_arn(function.role),
+            replace(  # what stack.toml does not say (layers, a dead-letter queue) stays as it was set
+                there,
+                role_arn=role_arn,
                 handler=function.handler,
                 runtime=function.runtime,
                 timeout_s=function.timeout_s,
@@ -301,6 +326,69 @@ class _Application:
                 minimum_warm=function.minimum_warm,
             ),
         )
+
+    def _topic(self, name: str, topic: Any) -> None:
+        arn = self.account.arn("sns", name)
+        kind = {"FifoTopic": "true"} if name.endswith(".fifo") else {}
+        self._operate("sns", "CreateTopic", Name=name, Attributes=kind)
+        wanted = {"TopicArn": arn, "AttributeName": "DisplayName", "AttributeValue": topic.display_name}
+        self._operate("sns", "SetTopicAttributes", **wanted)
+        found = self._subscribed(arn)
+        for subscription in topic.subscriptions:
+            endpoint = self._endpoint(subscription)
+            attributes = {"RawMessageDelivery": "true"} if subscription.raw else {}
+            if subscription.filter_policy is not None:
+                attributes |= {"FilterPolicyScope": subscription.filter_policy_scope}
+                attributes |= {"FilterPolicy": subscription.filter_policy}
+            there = found.get((subscription.protocol, endpoint))
+            if there is None:  # Else who is asked already would be asked again with every start.
+                wanted = {"TopicArn": arn, "Protocol": subscription.protocol, "Endpoint": endpoint}
+                self._operate("sns", "Subscribe", **wanted, Attributes=attributes)
+            elif there.startswith("arn:"):
+                self._set_subscription(there, {"FilterPolicy": "{}", "FilterPolicyScope": "MessageAttributes"})
+                if subscription.protocol in ("sqs", "http", "https"):
+                    self._set_subscription(there, {"RawMessageDelivery": "false"})
+                self._set_subscription(there, attributes)
+            self._remember("subscriptions", _subscription_name(name, subscription.protocol, endpoint))
+
+    def _set_subscription(self, subscription_arn: str, attributes: Mapping[str, str]) -> None:
+        for name, value in attributes.items():
+            request = {"SubscriptionArn": subscription_arn, "AttributeName": name, "AttributeValue": value}
+            self._operate("sns", "SetSubscriptionAttributes", **request)
+
+    def _subscribed(self, topic_arn: str) -> dict[tuple[str, str], str]:
+        """Return the subscriptions of a topic: (protocol, endpoint) → ARN, or `PendingConfirmation`."""
+        found: dict[tuple[str, str], str] = {}
+        token: dict[str, str] = {}
+        while True:
+            page = self._operate("sns", "ListSubscriptionsByTopic", TopicArn=topic_arn, **token)
+            found |= {(one["Protocol"], one["Endpoint"]): one["SubscriptionArn"] for one in page["Subscriptions"]}
+            if "NextToken" not in page:
+                return found
+            token = {"NextToken": page["NextToken"]}
+
+    def _endpoint(self, subscription: Any) -> str:
+        """Return a subscription's endpoint; a queue's or function's name becomes its ARN."""
+        endpoint: str = subscription.endpoint
+        if endpoint.startswith("arn:") or subscription.protocol not in ("sqs", "lambda"):
+            return endpoint
+        if subscription.protocol == "sqs":
+            return self.account.arn("sqs", endpoint)
+        return self.account.arn("lambda", f"function:{endpoint}")
+
+    def _subscriptions(self) -> dict[str, object]:
+        """Return the names under which the file's subscriptions are remembered."""
+        return {
+            _subscription_name(name, one.protocol, self._endpoint(one)): one
+            for name, topic in self.settings.topics.items()
+            for one in topic.subscriptions
+        }
+
+    def _remove_subscription(self, name: str) -> None:
+        topic_name, protocol, endpoint = name.split(" ", 2)
+        arn = self._subscribed(self.account.arn("sns", topic_name)).get((protocol, endpoint), "")
+        if arn.startswith("arn:"):  # One that was never confirmed is forgotten by itself.
+            self._operate("sns", "Unsubscribe", SubscriptionArn=arn)
 
     def _state_machine(self, name: str, machine: Any) -> None:
         definition, role_arn = self.stack.files[machine.definition], self._role_arn(machine.role)

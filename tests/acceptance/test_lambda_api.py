@@ -14,6 +14,8 @@ from tests.running import Stack, wait_for
 
 FUNCTION_ROLE = "arn:aws:iam::000000000000:role/worker"
 ACCOUNT = "000000000000"
+POINTS = ("lambda.after-batch",)
+"""Where the server dies in these tests."""
 
 HANDLER = """
     import json, os, boto3
@@ -268,7 +270,7 @@ def test_a_crash_repeats_at_most_the_batch_in_flight(stack: Stack, out: str) -> 
     tables.put_item(TableName="counted", Item={"id": {"S": "0"}})
     keys = [_key(receive(stack, out))]
     stack.stop()
-    stack.start(ENTREPOT_STORAGE_CRASH_AT="lambda.after-batch:2")
+    stack.start(ENTREPOT_STORAGE_CRASH_AT=f"{POINTS[0]}:2")
     tables = stack.client("dynamodb")
     for number in range(1, 5):
         tables.put_item(TableName="counted", Item={"id": {"S": str(number)}})

@@ -45,9 +45,9 @@ def test_every_fault_point_is_documented() -> None:
 
 
 def test_the_crash_rounds_use_every_fault_point() -> None:
-    from tests.acceptance import test_replays
+    from tests.acceptance import test_lambda_api, test_replays
     from tests.crash import rounds
     from tests.crash.workflows import points
 
     documented = set(re.findall(r"^\| `([a-z_]+\.[a-z-]+)` \|", (ROOT / "docs" / "durability.md").read_text(), re.M))
-    assert {*rounds.POINTS, *points.POINTS, *test_replays.POINTS} == documented
+    assert {*rounds.POINTS, *points.POINTS, *test_replays.POINTS, *test_lambda_api.POINTS} == documented

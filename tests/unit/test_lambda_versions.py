@@ -265,3 +265,47 @@ async def test_what_a_start_reads(at: Site) -> None:
     folders = {path.name for path in at.lambda_.code.iterdir()}
     assert folders <= used, "nothing that a version needs is swept away"
     assert json.loads((await at.do("Invoke", FunctionName="demo:live", Payload=b"[1]"))["Payload"]) == [1]
+
+
+async def test_permissions_of_layers_are_kept_and_shown(at: Site) -> None:
+    await layer(at, "tools", ("x", b"x"))
+    request = {"LayerName": "tools", "VersionNumber": 1}
+    add = request | {"StatementId": "all", "Action": "lambda:GetLayerVersion", "Principal": "*"}
+    assert await at.code_of("GetLayerVersionPolicy", **request) == "ResourceNotFoundException"
+    added = json.loads((await at.do("AddLayerVersionPermission", **add))["Statement"])
+    assert added["Resource"].endswith(":layer:tools:1") and added["Principal"] == "*"
+    assert await at.code_of("AddLayerVersionPermission", **add) == "ResourceConflictException"
+    other = add | {"StatementId": "x", "Action": "lambda:Invoke"}
+    assert await at.code_of("AddLayerVersionPermission", **other) == "ValidationException"
+    policy = await at.do("GetLayerVersionPolicy", **request)
+    assert json.loads(policy["Policy"])["Statement"] == [added]
+    stale = request | {"StatementId": "all", "RevisionId": "x"}
+    assert await at.code_of("RemoveLayerVersionPermission", **stale) == "PreconditionFailedException"
+    await at.do("RemoveLayerVersionPermission", **request, StatementId="all")
+    assert await at.code_of("GetLayerVersionPolicy", **request) == "ResourceNotFoundException"
+
+
+async def test_what_tools_ask_of_every_function(at: Site) -> None:
+    await at.create()
+    assert await at.do("GetFunctionCodeSigningConfig", FunctionName="demo") == {"FunctionName": "demo"}
+    assert (await at.do("GetRuntimeManagementConfig", FunctionName="demo"))["UpdateRuntimeOn"] == "Auto"
+    assert (await at.do("GetFunctionRecursionConfig", FunctionName="demo"))["RecursiveLoop"] == "Allow"
+    assert await at.code_of("GetFunctionCodeSigningConfig", FunctionName="nobody") == "ResourceNotFoundException"
+
+
+async def test_every_page_of_a_listing_follows_the_last(at: Site) -> None:
+    names = [f"f{number}" for number in range(7)]
+    for name in names:
+        await at.create(name)
+    for version in (None, "ALL"):
+        found: list[str] = []
+        marker: Answer = {}
+        while True:
+            asked = {"MaxItems": 3, **({"FunctionVersion": version} if version else {}), **marker}
+            answer = await at.do("ListFunctions", **asked)
+            found += [function["FunctionName"] for function in answer["Functions"]]
+            if "NextMarker" not in answer:
+                break
+            marker = {"Marker": answer["NextMarker"]}
+        assert found == names
+    assert await at.code_of("ListFunctions", MaxItems=0) == "ValidationException"

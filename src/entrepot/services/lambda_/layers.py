@@ -5,8 +5,9 @@ Source: https://docs.aws.amazon.com/lambda/latest/dg/chapter-layers.html
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from entrepot import clock, ids
 from entrepot.arns import Account
@@ -14,6 +15,7 @@ from entrepot.database import Reader, Row, Transaction
 from entrepot.services.lambda_ import functions
 from entrepot.services.lambda_.configuration import LAYERS_LIMIT, refuse
 from entrepot.services.lambda_.errors import InvalidParameterValueError, ResourceNotFoundError
+from entrepot.services.lambda_.policies import Policy
 
 _NAME = re.compile(r"[a-zA-Z0-9-_]{1,140}", re.ASCII)
 _ARN = re.compile(
@@ -120,6 +122,24 @@ def publish(
         name, version, code_sha256, code_size_bytes, now_ms, description, license_info, tuple(runtimes),
         tuple(architectures),
     )  # fmt: skip
+
+
+def find_policy(reader: Reader, name: str, version: int) -> Policy | None:
+    """Return the policy of a version, perhaps without statements; None when there is no such version."""
+    row = reader.one(
+        "SELECT statements, revision_id FROM lambda_layer_version WHERE name = ? AND version = ?", (name, version)
+    )
+    return None if row is None else Policy("", tuple(json.loads(row[0])), row[1])
+
+
+def put_statements(tx: Transaction, name: str, version: int, statements: Sequence[Mapping[str, Any]]) -> str:
+    """Replace the statements of a version's policy; return the new revision."""
+    revision_id = ids.random_uuid()
+    tx.execute(
+        "UPDATE lambda_layer_version SET statements = ?, revision_id = ? WHERE name = ? AND version = ?",
+        (json.dumps(list(statements)), revision_id, name, version),
+    )
+    return revision_id
 
 
 def delete(tx: Transaction, name: str, version: int) -> None:

@@ -9,8 +9,10 @@ from entrepot.services.lambda_.operations.concurrency import Concurrency
 from entrepot.services.lambda_.operations.edge import Edge
 from entrepot.services.lambda_.operations.event_invoke_configs import EventInvokeConfigs
 from entrepot.services.lambda_.operations.event_source_mappings import EventSourceMappings
+from entrepot.services.lambda_.operations.fixed_settings import FixedSettings
 from entrepot.services.lambda_.operations.functions import Functions
 from entrepot.services.lambda_.operations.invoke import Invoke
+from entrepot.services.lambda_.operations.layer_permissions import LayerPermissions
 from entrepot.services.lambda_.operations.layers import Layers
 from entrepot.services.lambda_.operations.policies import Policies
 from entrepot.services.lambda_.operations.tags import Tags
@@ -22,12 +24,14 @@ _SUBJECTS = (
     Versions,
     Aliases,
     Layers,
+    LayerPermissions,
     Invoke,
     EventInvokeConfigs,
     Concurrency,
     EventSourceMappings,
     Policies,
     Tags,
+    FixedSettings,
 )
 
 
