@@ -4,6 +4,7 @@ Functions take the transaction or reader first. Source:
 https://docs.aws.amazon.com/step-functions/latest/apireference/API_CreateStateMachine.html
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -142,7 +143,9 @@ _COLUMNS = """
 """
 
 
+@functools.lru_cache(maxsize=128)
 def _machine(account: Account, row: tuple[Any, ...]) -> Machine:
+    """Return the state machine of a row; the same for the same row, so that all its executions share the definition."""
     (id_, name, type_, revision_id, created_at_ms, deleted_at_ms, tags, definition, role_arn, logging, tracing,
      updated_at_ms) = row  # fmt: skip
     arn = account.arn("states", f"stateMachine:{name}")
@@ -188,7 +191,8 @@ def of_revision(reader: Reader, account: Account, revision_id: int) -> Machine:
         (revision_id,),
     )
     assert row is not None, revision_id
-    return replace(_machine(account, row), revision_id=revision_id)
+    machine = _machine(account, row)
+    return machine if machine.revision_id == revision_id else replace(machine, revision_id=revision_id)
 
 
 def page(reader: Reader, account: Account, after: str, limit: int) -> list[Machine]:

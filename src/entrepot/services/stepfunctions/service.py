@@ -178,7 +178,7 @@ class StepFunctions:
         InvalidExecutionInput, ExecutionAlreadyExists.
         """
         resolved = versions.resolve(tx, self.account, state_machine_arn, chance())
-        machine = resolved.machine
+        machine, given_name = resolved.machine, name
         if name is None:
             name = ids.random_uuid()
         else:
@@ -192,7 +192,7 @@ class StepFunctions:
             dumps(value)
         except (InvalidJson, ValueError, RecursionError) as error:
             raise InvalidExecutionInput(f"Invalid State Machine Execution Input: '{error}'") from None
-        if machine.type != "EXPRESS":
+        if machine.type != "EXPRESS" and given_name is not None:
             arn = executions.execution_arn(self.account, machine, name, 0)
             # One that starts itself in its very first transaction has no row yet.
             existing = self._executor.under_way(arn) or executions.find(tx, self.account, arn)
