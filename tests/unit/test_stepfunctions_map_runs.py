@@ -13,7 +13,7 @@ import pytest
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.errors import AwsError
 from entrepot.services import s3, stepfunctions
-from entrepot.services.stepfunctions.maps import runs
+from entrepot.services.stepfunctions.maps import driver
 from tests.unit.stepfunctions_objects import Objects
 from tests.unit.stepfunctions_site import ACCOUNT, ROOT, TABLES, Functions, Site, site
 from tests.unit.test_stepfunctions_crash import Crash, comparable
@@ -272,8 +272,8 @@ async def test_a_stop_aborts_the_children(tmp_path: Path) -> None:
 async def test_no_more_children_run_at_once_than_may_while_the_reader_rests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "READ_AHEAD_CHILDREN", 4)
-    monkeypatch.setattr(runs, "FILL_CHILDREN", 3)
+    monkeypatch.setattr(driver, "READ_AHEAD_CHILDREN", 4)
+    monkeypatch.setattr(driver, "FILL_CHILDREN", 3)
     functions, running, most = Functions(), 0, 0
 
     async def work(event: Any) -> Any:
