@@ -7,10 +7,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from entrepot import clock, ids, stack
+from entrepot import clock, console, ids, stack
 from entrepot.arns import Account
 from entrepot.aws import Endpoint, PublicAnswer
 from entrepot.blobs.local import LocalBlobStore
+from entrepot.console import Visitor
 from entrepot.database import Reader, Transaction
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AwsError
@@ -50,6 +51,7 @@ TIMELINE_LATE_MS = 60_000
 
 MIGRATIONS = (
     *cloudwatch.MIGRATIONS,
+    *console.MIGRATIONS,
     *dynamodb.MIGRATIONS,
     *events.MIGRATIONS,
     *files.MIGRATIONS,
@@ -387,6 +389,19 @@ class Composition:
             files.LoggedLine(event["timestamp"], first.group, event["message"])
             for event in events[places[0] : places[-1] + 1]
         ]
+
+    # ── the console ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def console_principal(self, name: str) -> Principal:
+        """Return who somebody at the console is: the operator, under their own name."""
+        return Principal(self.account.iam_arn(f"console/{name}"), "root", f"console/{name}")
+
+    def audit_console(self, visitor: Visitor, source_ip: str, action: str, resource: str) -> None:
+        """Write an audit line for a change that somebody makes at the console."""
+        line = {"decision": "CHANGE", "principal": f"console/{visitor.name}", "source_ip": source_ip}
+        now_ms = clock.now_ms()
+        text = json.dumps({**line, "action": action, "resource": resource}, separators=(",", ":"))
+        self.write_log(AUDIT_LOG_GROUP, clock.iso(now_ms)[:10], LogLine(now_ms, text))
 
     def _audit(self, principal: Principal, permission: Permission, decision: Decision) -> None:
         """Write an audit line for every denial; allowed accesses are in the rooms' own logs."""

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import fcntl
 import gc
+import ipaddress
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import uvloop
 from entrepot import __version__, clock, faults, status
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.composition import Composition
+from entrepot.console import Console, ConsoleSettings
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import EntrepotError
 from entrepot.services import s3
@@ -89,8 +91,34 @@ class Server:
         except OSError as error:
             raise _port_error("sftp", self.settings.server.sftp_port, error) from error
         self.addresses = Addresses(f"{_in_address(host)}:{self.sftp.port}", rooms.endpoint.url)
+        self.addresses = dataclasses.replace(self.addresses, console=await self._start_console())
         self._write_run_file()
         return self.addresses
+
+    async def _start_console(self) -> str:
+        """Serve the console; return its URL. Files go their way without it: a port that is taken is told, not fatal."""
+        settings, rooms = self.settings, self.rooms
+        host = settings.console.host or settings.server.host
+        loopback = host == "localhost" or _is_loopback(host)
+        console = Console(
+            rooms.operations,
+            rooms.database,
+            ConsoleSettings(
+                host,
+                settings.server.console_port,
+                settings.stack.name,
+                login_required=settings.console.login == "always" or not loopback,
+                hosts=frozenset(name.lower() for name in settings.console.hosts),
+            ),
+            principal_for=rooms.console_principal,
+            audit=rooms.audit_console,
+        )
+        try:
+            await self._begin("console", console.start(), console.stop)
+        except OSError as error:
+            log.error("There is no console: %s", _port_error("console", settings.server.console_port, error))
+            return ""
+        return f"http://{_in_address(host)}:{console.port}"
 
     async def _begin(self, name: str, start: Awaitable[Any], stop: Callable[[], Awaitable[Any]]) -> None:
         self._stops.append((name, stop))
@@ -121,6 +149,7 @@ class Server:
             "pid": os.getpid(),
             "sftp": self.addresses.sftp,
             "api": self.addresses.api,
+            "console": self.addresses.console,
             "region": self.settings.stack.region,
             "version": __version__,
         }
@@ -133,6 +162,13 @@ def _write_private(path: Path, content: str) -> None:
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(content)
     temporary.replace(path)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _in_address(host: str) -> str:
@@ -209,6 +245,8 @@ async def _serve(folder: StackFolder, settings: Settings, on_ready: Callable[[Ad
         loop.add_signal_handler(number, stop)
     server = Server(folder, settings)
     on_ready(await server.start())
+    if server.addresses.console:
+        log.info("The console is at %s", server.addresses.console)
     gc.collect()
     gc.freeze()  # What is there now stays: later collections need not walk it.
     gc.set_threshold(GC_THRESHOLD)

@@ -41,7 +41,7 @@ class StackSection(_Section, frozen=True):
 
 
 class ServerSection(_Section, frozen=True):
-    """`[server]`: where it listens. Port 0 means any free port. Nothing listens on `console_port` yet: it is the console's.
+    """`[server]`: where it listens. Port 0 means any free port. `console_port` is the web console's, see `[console]`.
     `public_url` is how others reach the API (the links in notifications and mails), where that is not the listener's address."""
 
     host: str = "127.0.0.1"
@@ -50,6 +50,15 @@ class ServerSection(_Section, frozen=True):
     console_port: Port = 8080
     drain_timeout_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 20
     public_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://[!-~]+[^/])?$")] = ""
+
+
+class ConsoleSection(_Section, frozen=True):
+    """`[console]`: the web console. `login` is "auto" (asked for unless it listens on loopback) or "always"; `hosts` are the
+    names under which it is reached besides addresses and `localhost`."""
+
+    login: Annotated[str, msgspec.Meta(pattern="^(auto|always)$")] = "auto"
+    host: str | None = None
+    hosts: tuple[str, ...] = ()
 
 
 class StorageSection(_Section, frozen=True):
@@ -112,12 +121,15 @@ class Pipeline(_Section, frozen=True):
 
 
 class Table(_Section, frozen=True):
-    """`[tables.NAME]`: a DynamoDB table with a partition key and maybe a sort key; both strings by default."""
+    """`[tables.NAME]`: a DynamoDB table with a partition key and maybe a sort key; both strings by default. `time_to_live` names
+    the attribute by which items expire, `stream` what a stream of its changes shows."""
 
     partition_key: str
     partition_key_type: Annotated[str, msgspec.Meta(pattern="^[SNB]$")] = "S"
     sort_key: str | None = None
     sort_key_type: Annotated[str, msgspec.Meta(pattern="^[SNB]$")] = "S"
+    time_to_live: str | None = None
+    stream: Annotated[str, msgspec.Meta(pattern="^(KEYS_ONLY|NEW_IMAGE|OLD_IMAGE|NEW_AND_OLD_IMAGES)$")] | None = None
 
 
 class Role(_Section, frozen=True):
@@ -142,6 +154,24 @@ class User(_Section, frozen=True):
     public_keys: tuple[str, ...] = ()
     session_policy: str | None = None
     tags: dict[str, str] = {}
+
+
+class TopicSubscription(_Section, frozen=True):
+    """`[[topics.NAME.subscriptions]]`: who gets the topic's messages: `email`, `email-json`, `https`, `http`, `chat` (a webhook
+    that takes `{"text": …}`), `sqs` or `lambda` with an address, a URL, or a queue's or function's name or ARN."""
+
+    protocol: str
+    endpoint: str
+    filter_policy: str | None = None
+    filter_policy_scope: Annotated[str, msgspec.Meta(pattern="^(MessageAttributes|MessageBody)$")] = "MessageAttributes"
+    raw: bool = False
+
+
+class Topic(_Section, frozen=True):
+    """`[topics.NAME]`: an SNS topic; `display_name` is the sender that mail shows."""
+
+    display_name: str = ""
+    subscriptions: tuple[TopicSubscription, ...] = ()
 
 
 class Target(_Section, frozen=True):
@@ -202,6 +232,7 @@ class Settings(_Section, frozen=True):
 
     stack: StackSection = StackSection()
     server: ServerSection = ServerSection()
+    console: ConsoleSection = ConsoleSection()
     storage: StorageSection = StorageSection()
     workers: WorkersSection = WorkersSection()
     outbound: OutboundSection = OutboundSection()
@@ -215,6 +246,7 @@ class Settings(_Section, frozen=True):
     rules: dict[str, Rule] = {}
     state_machines: dict[str, StateMachine] = {}
     functions: dict[str, Function] = {}
+    topics: dict[str, Topic] = {}
 
 
 class StackFolder:
@@ -304,6 +336,7 @@ def _convert(tree: dict[str, Any], file_name: str, text: str) -> Settings:
 _OVERRIDABLE: Mapping[str, type[_Section] | None] = {
     "STACK": StackSection,
     "SERVER": ServerSection,
+    "CONSOLE": ConsoleSection,
     "STORAGE": StorageSection,
     "WORKERS": WorkersSection,
     "SFTP": None,

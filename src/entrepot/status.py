@@ -18,6 +18,7 @@ class Addresses:
 
     sftp: str
     api: str
+    console: str = ""
 
     def ready_line(self) -> str:
         """Return the line that `up` prints when the server serves."""

@@ -1,0 +1,186 @@
+"""Charts as SVG, drawn on the server: they need no script, obey the style sheet, and carry their numbers as text.
+
+Status is never colour alone: every mark has a class for its colour and a title with its name and value, and each chart a table
+of its numbers for screen readers.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from markupsafe import Markup, escape
+
+WIDTH = 640
+HEIGHT = 180
+LEFT = 44
+BOTTOM = 24
+TOP = 10
+TICKS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Values over time, in milliseconds since the epoch; `kind` is the class that colours it."""
+
+    label: str
+    kind: str
+    points: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a whole."""
+
+    label: str
+    kind: str
+    value: float
+
+
+def bars(lines: Sequence[Line], start_ms: int, end_ms: int, period_ms: int, title: str) -> Markup:
+    """Return stacked bars, one for each period."""
+    periods = range(start_ms // period_ms * period_ms, end_ms, period_ms)
+    values = [dict(line.points) for line in lines]
+    most = max((sum(value.get(at_ms, 0.0) for value in values) for at_ms in periods), default=0.0)
+    top = _rounded(most)
+    width = (WIDTH - LEFT) / max(1, len(periods))
+    marks: list[Markup] = []
+    for place, at_ms in enumerate(periods):
+        below = 0.0
+        for line, value in zip(lines, values, strict=True):
+            amount = value.get(at_ms, 0.0)
+            if amount <= 0:
+                continue
+            height = amount / top * (HEIGHT - TOP - BOTTOM)
+            y = HEIGHT - BOTTOM - below - height
+            text = f"{_clock(at_ms, period_ms)}: {amount:,.0f} {line.label}"
+            marks.append(
+                Markup(
+                    '<rect class="mark {}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>'
+                ).format(line.kind, LEFT + place * width + 0.5, y, max(1.0, width - 1), height, text)
+            )
+            below += height
+    return _framed(marks, lines, top, start_ms, end_ms, title)
+
+
+def curves(lines: Sequence[Line], start_ms: int, end_ms: int, title: str) -> Markup:
+    """Return lines over time."""
+    most = max((value for line in lines for _, value in line.points), default=0.0)
+    top = _rounded(most)
+    span = max(1, end_ms - start_ms)
+    marks = []
+    for line in lines:
+        places = [
+            (
+                LEFT + (at_ms - start_ms) / span * (WIDTH - LEFT),
+                HEIGHT - BOTTOM - max(0.0, value) / top * (HEIGHT - TOP - BOTTOM),
+            )
+            for at_ms, value in line.points
+            if start_ms <= at_ms <= end_ms
+        ]
+        if len(places) == 1:
+            places.append((places[0][0] + 2, places[0][1]))
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        last = f": {line.points[-1][1]:,.1f}" if line.points else ""
+        marks.append(
+            Markup('<polyline class="curve {}" points="{}"><title>{}{}</title></polyline>').format(
+                line.kind, drawn, line.label, last
+            )
+        )
+    return _framed(marks, lines, top, start_ms, end_ms, title)
+
+
+def pie(slices: Sequence[Slice], title: str) -> Markup:
+    """Return a ring with its parts and their numbers beside it."""
+    total = sum(part.value for part in slices)
+    radius, around = 62.0, 2 * math.pi * 62.0
+    marks = []
+    if total <= 0:
+        marks.append(Markup('<circle class="ring empty" cx="80" cy="80" r="62"/>'))
+    done = 0.0
+    for part in slices:
+        share = part.value / total if total else 0.0
+        if share <= 0:
+            continue
+        marks.append(
+            Markup(
+                '<circle class="ring {}" cx="80" cy="80" r="{}" stroke-dasharray="{:.2f} {:.2f}" stroke-dashoffset="{:.2f}" '
+                'transform="rotate(-90 80 80)"><title>{}: {:,.0f} ({:.1%})</title></circle>'
+            ).format(part.kind, radius, share * around, around, -done * around, part.label, part.value, share)
+        )
+        done += share
+    legend = Markup("").join(
+        Markup('<li><span class="swatch {}"></span>{} <b>{:,.0f}</b></li>').format(part.kind, part.label, part.value)
+        for part in slices
+    )
+    return Markup(
+        '<div class="pie"><svg viewBox="0 0 160 160" role="img" aria-label="{}">{}'
+        '<text class="total" x="80" y="86" text-anchor="middle">{:,.0f}</text></svg><ul class="legend">{}</ul></div>'
+    ).format(title, Markup("").join(marks), total, legend)
+
+
+def _framed(
+    marks: Sequence[Markup], lines: Sequence[Line], top: float, start_ms: int, end_ms: int, title: str
+) -> Markup:
+    """Return marks within axes, with a legend and the numbers as a table."""
+    axes = []
+    for tick in range(TICKS + 1):
+        y = HEIGHT - BOTTOM - tick / TICKS * (HEIGHT - TOP - BOTTOM)
+        axes.append(
+            Markup(
+                '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
+                '<text class="axis" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
+            ).format(LEFT, WIDTH, y, y, LEFT - 6, y + 4, _figure(top * tick / TICKS))
+        )
+    span = end_ms - start_ms
+    for tick in range(5):
+        at_ms = start_ms + span * tick // 4
+        anchor = "start" if tick == 0 else "end" if tick == 4 else "middle"
+        axes.append(
+            Markup('<text class="axis" x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(
+                LEFT + (WIDTH - LEFT) * tick / 4, HEIGHT - 6, anchor, _clock(at_ms, span // 4)
+            )
+        )
+    legend = Markup("").join(
+        Markup('<li><span class="swatch {}"></span>{} <b>{:,.0f}</b></li>').format(
+            line.kind, line.label, sum(value for _, value in line.points)
+        )
+        for line in lines
+    )
+    rows = Markup("").join(
+        Markup("<tr><th>{}</th><td>{}</td></tr>").format(
+            line.label, ", ".join(f"{_clock(at_ms, span // 24)} {value:g}" for at_ms, value in line.points if value)
+        )
+        for line in lines
+    )
+    return Markup(
+        '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="none">{}{}</svg>'
+        '<ul class="legend">{}</ul><table class="for-readers"><caption>{}</caption>{}</table></div>'
+    ).format(WIDTH, HEIGHT, title, Markup("").join(axes), Markup("").join(marks), legend, title, rows)
+
+
+def _rounded(most: float) -> float:
+    """Return a round number at or above `most`, for the top of an axis."""
+    if most <= 0 or not math.isfinite(most):
+        return 4.0
+    power = 10 ** math.floor(math.log10(most))
+    step = next(step for step in (1, 2, 4, 5, 8, 10) if step * power >= most)
+    return float(max(step * power, 4 if most > 1 else step * power))
+
+
+def _figure(value: float) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:g}{unit}"
+    return f"{value:g}"
+
+
+def _clock(at_ms: int, span_ms: int) -> str:
+    """Return a time as short as the distance to the next one permits."""
+    time = datetime.fromtimestamp(at_ms / 1000, UTC)
+    if span_ms >= 86_400_000:
+        return f"{time:%d %b}"
+    return f"{time:%H:%M}" if span_ms >= 60_000 else f"{time:%H:%M:%S}"
+
+
+__all__ = ["Line", "Slice", "bars", "curves", "escape", "pie"]

@@ -1,0 +1,19 @@
+"""The pages, one module for each section of the console. Each has `ROUTES`."""
+
+from starlette.routing import Route
+
+from entrepot.console.pages import file, files, live, login, overview
+
+SECTIONS = (
+    ("overview", "Overview", "/"),
+    ("files", "Files", "/files"),
+)
+"""What the navigation shows: name, title and address."""
+
+SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
+"""What the build takes from npm packages."""
+
+
+def routes() -> list[Route]:
+    """Return every route of the console."""
+    return [route for module in (overview, files, file, live, login) for route in module.ROUTES]

@@ -1,0 +1,48 @@
+"""A file: everything that happened to it, from the login to the delivery."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from entrepot.console import render
+from entrepot.console.pages.forms import ask
+
+
+async def file(request: Request) -> Response:
+    """The page."""
+    answer = await ask(request)("entrepot", "GetFile", file=request.path_params["file_id"])
+    record, timeline = answer["file"], answer["timeline"]
+    return render.page(
+        request,
+        "file.html",
+        section="files",
+        file=record,
+        entries=_spread(timeline),
+        lines=[entry for entry in timeline if entry["kind"] == "log"],
+    )
+
+
+def _spread(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries with their place in the waterfall: start and width in thousandths of the whole."""
+    times = [moment.timestamp() * 1000 for entry in timeline if (moment := render.moment(entry["at"])) is not None]
+    if not times:
+        return []
+    first, last = min(times), max(times)
+    span = max(1.0, last - first)
+    spread = []
+    for place, (entry, at_ms) in enumerate(zip(timeline, times, strict=True)):
+        following = times[place + 1] if place + 1 < len(times) else at_ms
+        spread.append(
+            {
+                **entry,
+                "after_ms": at_ms - first,
+                "start": round((at_ms - first) / span * 1000),
+                "width": max(4, round((following - at_ms) / span * 1000)),
+            }
+        )
+    return spread
+
+
+ROUTES = [Route("/files/{file_id}", file, name="file")]

@@ -1,0 +1,172 @@
+"""Templates, and how values are shown: sizes, times, durations, names."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from entrepot import clock
+
+FOLDER = Path(__file__).parent
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+@cache
+def environment() -> Environment:
+    """Return the templates; everything that comes from outside is escaped."""
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "size": size,
+        "when": when,
+        "iso": iso,
+        "ago": ago,
+        "duration": duration,
+        "number": number,
+        "short": short,
+        "path": path,
+        "pretty": pretty,
+        "arn_name": arn_name,
+    }
+    return made
+
+
+def page(request: Request, template: str, /, status_code: int = 200, **context: Any) -> HTMLResponse:
+    """Return a page. Templates see `request`, the visitor, the CSRF token and the current section."""
+    visitor = request.state.visitor
+    html = (
+        environment()
+        .get_template(template)
+        .render(
+            request=request,
+            visitor=visitor,
+            csrf_token=visitor.csrf_token if visitor is not None else "",
+            notice=request.query_params.get("notice", ""),
+            vendor=request.app.state.vendor,
+            stack_name=request.app.state.stack_name,
+            now_ms=clock.now_ms(),
+            **context,
+        )
+    )
+    return HTMLResponse(html, status_code)
+
+
+def size(count: float | None) -> str:
+    """Return a number of bytes as people say it."""
+    if count is None:
+        return "–"
+    value = float(count)
+    for unit in _UNITS:
+        if value < 1024 or unit == _UNITS[-1]:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def moment(value: Any) -> datetime | None:
+    """Return a time in UTC from what operations give: a datetime, ISO 8601, or milliseconds."""
+    if value in (None, ""):
+        return None
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value / 1000, UTC)
+    try:
+        parsed = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def when(value: Any) -> str:
+    """Return a time for a table: 2026-11-23 22:31:07 (UTC)."""
+    time = moment(value)
+    return "–" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def iso(value: Any) -> str:
+    """Return a time for a `datetime` attribute."""
+    time = moment(value)
+    return "" if time is None else time.isoformat(timespec="milliseconds")
+
+
+def ago(value: Any) -> str:
+    """Return how long ago a time was."""
+    time = moment(value)
+    if time is None:
+        return "–"
+    return f"{duration(max(0.0, clock.now_ms() - time.timestamp() * 1000))} ago"
+
+
+def duration(milliseconds: float | None) -> str:
+    """Return a length of time as people say it."""
+    if milliseconds is None:
+        return "–"
+    if milliseconds < 1:
+        return "0 ms"
+    if milliseconds < 1_000:
+        return f"{milliseconds:.0f} ms"
+    seconds = milliseconds / 1_000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} days"
+
+
+def number(value: float | None) -> str:
+    """Return a number with its thousands apart."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def short(text: str | None, length: int = 12) -> str:
+    """Return the beginning of an id."""
+    return "–" if not text else text if len(text) <= length else text[:length] + "…"
+
+
+def path(*parts: str, **query: Any) -> str:
+    """Return a link within the console: parts are quoted, empty query values left out."""
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return "/" + "/".join(quote(part, safe="") for part in parts) + (f"?{urlencode(given)}" if given else "")
+
+
+def pretty(value: Any) -> str:
+    """Return JSON for reading: a text that holds JSON is laid out, other text stays as it is."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def arn_name(arn: str | None) -> str:
+    """Return the last part of an ARN."""
+    return "–" if not arn else arn.rsplit(":", 1)[-1]
+
+
+def with_query(request: Request, **changed: Any) -> str:
+    """Return the current page's address with some of its query changed; None or "" takes a value away."""
+    query: dict[str, Any] = {**request.query_params, **changed}
+    kept = {name: value for name, value in query.items() if value not in (None, "") and name != "notice"}
+    address: str = request.url.path
+    return address + (f"?{urlencode(kept)}" if kept else "")

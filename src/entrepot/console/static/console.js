@@ -1,0 +1,33 @@
+// Keeps the live part of a page current: the server says "changed", the page fetches its fragment and puts it in place.
+// Everything works without this file; it only saves pressing "reload".
+(() => {
+  "use strict";
+  const live = document.querySelector("[data-live]");
+  if (!live || !window.EventSource) return;
+  let waiting = false;
+  let again = false;
+
+  async function refresh() {
+    if (waiting) { again = true; return; }
+    if (document.hidden) { again = true; return; }
+    waiting = true;
+    try {
+      const answer = await fetch(live.dataset.live, { headers: { "x-requested-with": "fetch" }, credentials: "same-origin" });
+      if (answer.ok && !answer.redirected) {
+        const focused = document.activeElement && live.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        live.replaceChildren(...page.body.childNodes);
+        if (focused) live.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
+      }
+    } finally {
+      waiting = false;
+      if (again) { again = false; setTimeout(refresh, 1000); }
+    }
+  }
+
+  const source = new EventSource("/events");
+  source.addEventListener("changed", refresh);
+  setInterval(refresh, 15000);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && again) { again = false; refresh(); } });
+  addEventListener("pagehide", () => source.close());
+})();
