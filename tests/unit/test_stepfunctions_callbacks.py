@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from entrepot.errors import AwsError
+from entrepot.services.stepfunctions import nested
 
 from .stepfunctions_site import Functions, Site, site
 
@@ -113,6 +114,21 @@ async def test_what_is_no_token_is_refused_as_one(tmp_path: Path, content: str) 
             token = base64.urlsafe_b64encode(content.encode("latin-1")).decode()
             await here.call("SendTaskSuccess", taskToken=token, output="{}")
         assert refused.value.code == "InvalidToken"
+
+
+async def test_an_execution_that_nobody_can_wait_for_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nested, "NESTING_LIMIT", 2)
+    async with site(tmp_path) as here:
+        arn = await here.create("0", one(Type="Pass"))
+        for name in ("1", "2", "3"):
+            parameters = {"StateMachineArn": arn, "Name": f"of-{name}"}
+            arn = await here.create(name, one(Type="Task", Resource=f"{NESTED}.sync:2", Parameters=parameters))
+        ended = await here.ended(await here.begin(arn, name="outermost"))
+        names = await here.database.read(lambda reader: reader.all("SELECT name FROM execution ORDER BY id"))
+    assert ended["status"] == "FAILED" and "would wait for one another" in ended["cause"]
+    assert [name for (name,) in names] == ["outermost", "of-3", "of-2"]
 
 
 async def test_who_waits_for_an_execution_is_told_that_the_server_stops(tmp_path: Path) -> None:

@@ -470,9 +470,12 @@ class _Turn:
             job = self._executor.prepare(scheduled, self.execution, self.state)
             if job.prepared.leaves_ledger:
                 return job
-            output = self._executor.transact(self._tx, job)
             if scheduled.task.resource.waits_for_execution:
-                self._executor.await_nested(self._tx, output, self.execution, scheduled.task_id)
+                with self._tx.savepoint():  # What cannot be awaited is not started.
+                    output = self._executor.transact(self._tx, job)
+                    self._executor.await_nested(self._tx, output, self.execution, scheduled.task_id)
+            else:
+                output = self._executor.transact(self._tx, job)
         except TaskError as error:
             return TaskFailed(
                 at_ms=clock.now_ms(),
