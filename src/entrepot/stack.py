@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from entrepot import stack_topics
 from entrepot.arns import Account
 from entrepot.database import Migration, Transaction
 from entrepot.errors import AwsError
@@ -128,10 +129,6 @@ class Stack:
         _Application(self, tx, services, call).run()
 
 
-def _subscription_name(topic_name: str, protocol: str, endpoint: str) -> str:
-    return f"{topic_name} {protocol} {endpoint}"
-
-
 class _Application:
     """One run of `apply`: the transaction, the services and who acts."""
 
@@ -160,7 +157,10 @@ class _Application:
                 with self._located([section, name], section, name):
                     put(name, entry)
         self._remove("rules", settings.rules, self._remove_rule)
-        self._remove("subscriptions", self._subscriptions(), self._remove_subscription)
+        wanted = stack_topics.subscription_names(self.account, settings.topics)
+        self._remove(
+            "subscriptions", wanted, lambda name: stack_topics.remove_subscription(self._operate, self.account, name)
+        )
         self._remove("users", settings.users, lambda name: self.services.transfer.delete_user(self.tx, name))
         self._remove("roles", settings.roles, self._remove_role)
 
@@ -328,67 +328,8 @@ class _Application:
         )
 
     def _topic(self, name: str, topic: Any) -> None:
-        arn = self.account.arn("sns", name)
-        kind = {"FifoTopic": "true"} if name.endswith(".fifo") else {}
-        self._operate("sns", "CreateTopic", Name=name, Attributes=kind)
-        wanted = {"TopicArn": arn, "AttributeName": "DisplayName", "AttributeValue": topic.display_name}
-        self._operate("sns", "SetTopicAttributes", **wanted)
-        found = self._subscribed(arn)
-        for subscription in topic.subscriptions:
-            endpoint = self._endpoint(subscription)
-            attributes = {"RawMessageDelivery": "true"} if subscription.raw else {}
-            if subscription.filter_policy is not None:
-                attributes |= {"FilterPolicyScope": subscription.filter_policy_scope}
-                attributes |= {"FilterPolicy": subscription.filter_policy}
-            there = found.get((subscription.protocol, endpoint))
-            if there is None:  # Else who is asked already would be asked again with every start.
-                wanted = {"TopicArn": arn, "Protocol": subscription.protocol, "Endpoint": endpoint}
-                self._operate("sns", "Subscribe", **wanted, Attributes=attributes)
-            elif there.startswith("arn:"):
-                self._set_subscription(there, {"FilterPolicy": "{}", "FilterPolicyScope": "MessageAttributes"})
-                if subscription.protocol in ("sqs", "http", "https"):
-                    self._set_subscription(there, {"RawMessageDelivery": "false"})
-                self._set_subscription(there, attributes)
-            self._remember("subscriptions", _subscription_name(name, subscription.protocol, endpoint))
-
-    def _set_subscription(self, subscription_arn: str, attributes: Mapping[str, str]) -> None:
-        for name, value in attributes.items():
-            request = {"SubscriptionArn": subscription_arn, "AttributeName": name, "AttributeValue": value}
-            self._operate("sns", "SetSubscriptionAttributes", **request)
-
-    def _subscribed(self, topic_arn: str) -> dict[tuple[str, str], str]:
-        """Return the subscriptions of a topic: (protocol, endpoint) → ARN, or `PendingConfirmation`."""
-        found: dict[tuple[str, str], str] = {}
-        token: dict[str, str] = {}
-        while True:
-            page = self._operate("sns", "ListSubscriptionsByTopic", TopicArn=topic_arn, **token)
-            found |= {(one["Protocol"], one["Endpoint"]): one["SubscriptionArn"] for one in page["Subscriptions"]}
-            if "NextToken" not in page:
-                return found
-            token = {"NextToken": page["NextToken"]}
-
-    def _endpoint(self, subscription: Any) -> str:
-        """Return a subscription's endpoint; a queue's or function's name becomes its ARN."""
-        endpoint: str = subscription.endpoint
-        if endpoint.startswith("arn:") or subscription.protocol not in ("sqs", "lambda"):
-            return endpoint
-        if subscription.protocol == "sqs":
-            return self.account.arn("sqs", endpoint)
-        return self.account.arn("lambda", f"function:{endpoint}")
-
-    def _subscriptions(self) -> dict[str, object]:
-        """Return the names under which the file's subscriptions are remembered."""
-        return {
-            _subscription_name(name, one.protocol, self._endpoint(one)): one
-            for name, topic in self.settings.topics.items()
-            for one in topic.subscriptions
-        }
-
-    def _remove_subscription(self, name: str) -> None:
-        topic_name, protocol, endpoint = name.split(" ", 2)
-        arn = self._subscribed(self.account.arn("sns", topic_name)).get((protocol, endpoint), "")
-        if arn.startswith("arn:"):  # One that was never confirmed is forgotten by itself.
-            self._operate("sns", "Unsubscribe", SubscriptionArn=arn)
+        for subscription_name in stack_topics.put_topic(self._operate, self.account, name, topic):
+            self._remember("subscriptions", subscription_name)
 
     def _state_machine(self, name: str, machine: Any) -> None:
         definition, role_arn = self.stack.files[machine.definition], self._role_arn(machine.role)

@@ -35,6 +35,10 @@ _IGNORED_IN_VAIN = (
     "GlobalTableSourceArn",
     "ReplicaUpdates",
     "VectorIndexes",
+    "OnDemandThroughput",
+    "WarmThroughput",
+    "MultiRegionConsistency",
+    "GlobalTableWitnessUpdates",
 )
 
 
@@ -43,6 +47,8 @@ def _refuse(request: Request) -> None:
         value = request.get(name)
         if value and value != {"Enabled": False}:
             raise ValidationException(f"The parameter {name} is not supported here")
+    if request.get("TableClass", "STANDARD") != "STANDARD":
+        raise ValidationException("The TableClass is STANDARD here: no other is supported")
 
 
 def _schema(keys: Keys) -> list[dict[str, str]]:
