@@ -62,7 +62,12 @@ class Connection:
             aws_access_key_id=self.key["access_key_id"],
             aws_secret_access_key=self.key["secret_access_key"],
             config=botocore.config.Config(
-                retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=60, s3={"addressing_style": "path"}
+                retries={"total_max_attempts": 2},
+                connect_timeout=5,
+                read_timeout=65,
+                s3={"addressing_style": "path"},
+                # Step Functions' StartSyncExecution and TestState would go to the host `sync-127.0.0.1`.
+                inject_host_prefix=False,
             ),
         )
 
