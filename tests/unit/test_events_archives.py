@@ -106,7 +106,7 @@ async def test_an_archive_keeps_what_its_pattern_says_and_counts_it(house: Repla
 async def test_without_an_archive_an_event_costs_no_statement_more(house: ReplayHouse) -> None:
     await house.put(n=1)
     assert await house.database.read(lambda reader: reader.all("SELECT 1 FROM events_archived")) == []
-    assert await house.database.read(lambda reader: house.events.bus_rules(reader, "default").archives) is None
+    assert await house.database.read(lambda reader: house.events._rulebook.of(reader, "default").archives) is None
 
 
 async def test_a_replay_starts_executions_of_its_own_once_each(house: ReplayHouse) -> None:

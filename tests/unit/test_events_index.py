@@ -113,6 +113,16 @@ def test_an_array_of_equal_values_costs_each_rule_once() -> None:
     assert len(index._candidates(event)) <= 300
 
 
+def test_what_is_remembered_is_bounded() -> None:
+    pattern = EventPattern.parse(json.dumps({"a": [{"anything-but": "x"}]}))
+    index = PatternIndex([(pattern, "rule")])
+    for number in range(index_table.ANSWERS_LIMIT + 10):
+        assert index.matching({"a": str(number)}) == index.matching({"a": "y" * 1000}) == ["rule"]
+    table = index._top.root.below["a"].table
+    assert table is not None and len(table._answers) <= index_table.ANSWERS_LIMIT
+    assert max(len(str(value)) for value in table._answers) <= index_table.ANSWERED_TEXT_LIMIT
+
+
 def test_the_measurement_runs() -> None:
     rows = measure(events=5, rounds=1)
     assert {row.rule_count for row in rows} == {1, 100, 300, 1000} and all(row.events_per_cpu_s > 0 for row in rows)

@@ -17,6 +17,9 @@ RANGES_LIMIT = 65_536
 ANSWERS_LIMIT = 1024
 """Values whose answers of leaves without a key are remembered."""
 
+ANSWERED_TEXT_LIMIT = 256
+"""Characters of the longest value whose answers are remembered."""
+
 CIDR_TEXT_LIMIT = 45
 """Characters of the longest IP address."""
 
@@ -103,9 +106,10 @@ class Table(Generic[C]):
             answers = self._answers.get(wanted)
             if answers is None:
                 answers = tuple(crowd for leaf, crowd in self._leaves.values() if leaf.accepts(value))
-                if len(self._answers) >= ANSWERS_LIMIT:
-                    self._answers.clear()
-                self._answers[wanted] = answers
+                if not isinstance(wanted, str) or len(wanted) <= ANSWERED_TEXT_LIMIT:
+                    if len(self._answers) >= ANSWERS_LIMIT:
+                        self._answers.clear()
+                    self._answers[wanted] = answers
             found.update(dict.fromkeys(answers))
 
     def _find_text(self, value: str, found: dict[C, None]) -> None:

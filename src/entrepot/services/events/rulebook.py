@@ -10,7 +10,7 @@ from entrepot.services.events.index import PatternIndex
 from entrepot.services.events.pattern import EventPattern
 from entrepot.services.events.rules import Rule, Rules, Target
 
-PATTERNS_REMEMBERED = 4096
+PATTERNS_REMEMBERED = 1024
 """Patterns that are kept compiled, so that one changed rule does not cost compiling all others."""
 
 BUSES_REMEMBERED = 128

@@ -29,7 +29,7 @@ from entrepot.services.events.input import compact
 from entrepot.services.events.outcomes import Outcomes
 from entrepot.services.events.pattern import EventTooDeepError
 from entrepot.services.events.replays import Replay
-from entrepot.services.events.rulebook import BusRules, Rulebook
+from entrepot.services.events.rulebook import Rulebook
 from entrepot.services.events.rules import DEFAULT_BUS, Rule, Rules
 
 OnReplayed: TypeAlias = Callable[[Transaction, str, str, bool], int | None]
@@ -212,10 +212,6 @@ class Events:
             raise ResourceNotFoundError(f"There is no dead letter {dead_letter_id}.")
         rule_arn = self.rules.rule_arn(letter.bus_name, letter.rule_name)
         self.redeliver(tx, json.loads(letter.event_text), rule_arn, letter.target_id, letter.attempt)
-
-    def bus_rules(self, reader: Reader, bus_name: str) -> BusRules:
-        """Return the compiled rules of a bus."""
-        return self._rulebook.of(reader, bus_name)
 
     def _queue(
         self, tx: Transaction, event_id: str, text: str, rules: list[Rule], attempt: int, *, forwarded: bool = False
