@@ -1,7 +1,7 @@
 """Functions by numbers: what a warm invocation and a cold start cost beyond the handler's own time.
 
-`python -m bench.functions` prints them. In-process, on the real ledger and with real workers under full isolation; measured is from
-the call of Lambda to its answer. Processor seconds are the server's own.
+`python -m bench.functions` prints them. In-process, on the real ledger and with real workers under full isolation: from the call
+of Lambda to its answer. Processor seconds are the server's own.
 """
 
 import argparse

@@ -45,15 +45,15 @@ def enter_root(
     """
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("entrepot", root, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=1m,mode=0755")
+    _bind(scratch, root + SCRATCH, writable=True)  # first: Python itself may be installed below /tmp
     for path in (*SYSTEM, *ETC, *read_only):
         if os.path.islink(path) and path in SYSTEM:  # noqa: PTH114
             os.symlink(os.readlink(path), root + path)  # noqa: PTH115, PTH211
         elif os.path.exists(path):  # noqa: PTH110
             _bind(os.path.realpath(path), root + path, writable=False)
     _bind(task, root + TASK, writable=False)
-    if layers is not None:
-        _bind(layers, root + LAYERS, writable=False)
-    _bind(scratch, root + SCRATCH, writable=True)
+    for name in os.listdir(layers) if layers else ():  # noqa: PTH208 - one by one: Python itself may be installed below /opt
+        _bind(f"{layers}/{name}", f"{root}{LAYERS}/{name}", writable=False)
     for path in DEVICES:
         _bind(path, root + path, writable=True)
     os.symlink("/proc/self/fd", root + "/dev/fd")  # noqa: PTH211

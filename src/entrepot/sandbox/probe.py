@@ -34,6 +34,7 @@ def _in_a_fork(attempt: Callable[[], str]) -> str:
 
 
 def _landlock() -> str:
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     return (
         "" if landlock.restrict(["/usr"], [], []) else "the kernel has none (it came with 5.13), or it is switched off"
     )
