@@ -150,7 +150,11 @@ async def test_an_execution_that_starts_itself_is_there_once(tmp_path: Path, pat
     start = {
         "Type": "Task",
         "Resource": f"{NESTED}{pattern}",
-        "Parameters": {"StateMachineArn.$": "$$.StateMachine.Id", "Name.$": "$$.Execution.Name", "Input.$": "$$.Execution.Input"},
+        "Parameters": {
+            "StateMachineArn.$": "$$.StateMachine.Id",
+            "Name.$": "$$.Execution.Name",
+            "Input.$": "$$.Execution.Input",
+        },
         "ResultSelector": {"arn.$": "$.ExecutionArn"},
         "End": True,
     }
