@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from entrepot import clock
+from entrepot.errors import AwsError
 from entrepot.services.lambda_ import async_invocations
 from entrepot.services.lambda_.errors import TooManyRequestsError
 from tests.unit.lambda_site import ARN, HandlerError, Site, site, until
@@ -114,6 +115,18 @@ async def test_a_destination_that_refuses_keeps_the_event(at: Site) -> None:
 
     await until(is_dead)
     assert await at.count("failed") == 0
+
+
+async def test_a_destination_must_be_the_roles_to_send_to(at: Site) -> None:
+    queue_arn = await at.queue("failed")
+    at.denied.add("sqs:SendMessage")
+    await at.create()
+    config = {"DestinationConfig": {"OnFailure": {"Destination": queue_arn}}}
+    assert await at.code_of("PutFunctionEventInvokeConfig", **SELF, **config) == "InvalidParameterValueException"
+    letters = {"DeadLetterConfig": {"TargetArn": queue_arn}}
+    assert await at.code_of("UpdateFunctionConfiguration", **SELF, **letters) == "InvalidParameterValueException"
+    with pytest.raises(AwsError, match="does not have permissions to call SendMessage on SQS"):
+        await at.create("other", **letters)
 
 
 async def test_a_function_as_destination(at: Site) -> None:

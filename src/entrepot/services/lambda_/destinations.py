@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from entrepot import arns, clock, ids
 from entrepot.arns import Account
 from entrepot.database import Transaction
+from entrepot.errors import AccessDeniedError
 from entrepot.operations import Call, Permission
 from entrepot.services.lambda_.configuration import FunctionConfiguration, function_arn, reference
 from entrepot.services.lambda_.errors import InvalidParameterValueError
@@ -53,6 +54,15 @@ def check(arn: str, services: tuple[str, ...]) -> None:
         raise InvalidParameterValueError(f"The provided destination config DestinationConfig is invalid: {arn[:200]}")
 
 
+_ACTIONS = {
+    "sqs": ("sqs:SendMessage", "SQS"),
+    "sns": ("sns:Publish", "SNS"),
+    "lambda": ("lambda:InvokeFunction", "Lambda"),
+    "events": ("events:PutEvents", "EventBridge"),
+}
+"""What a destination's service asks of the function's role."""
+
+
 class Destinations:
     """Sends outcomes."""
 
@@ -60,6 +70,17 @@ class Destinations:
         self._account = account
         self._neighbours = neighbours
         self._invoke_async = invoke_async
+
+    def check_rights(self, function: FunctionConfiguration, arn: str) -> None:
+        """Raise InvalidParameterValueError unless the function's role may send to a destination."""
+        action, service = _ACTIONS[arns.parse(arn).service]
+        try:
+            self._neighbours.operations.require(Permission(action, arn), self._call(function))
+        except AccessDeniedError:
+            raise InvalidParameterValueError(
+                f"The provided execution role does not have permissions to call {action.partition(':')[2]} on {service}",
+                Type="User",
+            ) from None
 
     def send_outcome(
         self, tx: Transaction, function: FunctionConfiguration, destination_arn: str, outcome: Outcome

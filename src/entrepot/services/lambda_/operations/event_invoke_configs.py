@@ -45,7 +45,12 @@ class EventInvokeConfigs:
 
     def _put(self, tx: Transaction, request: Request, config: EventInvokeConfig) -> Response:
         named = self._edge.known(tx, self._edge.reference(request))
-        config = event_invoke_config.put(tx, named, self._changed(config, request, named))
+        changed = self._changed(config, request, named)
+        function = self._edge.lambda_.function(tx, named)
+        for arn in (changed.on_success_arn, changed.on_failure_arn):
+            if arn is not None:
+                self._edge.lambda_.destinations.check_rights(function, arn)
+        config = event_invoke_config.put(tx, named, changed)
         return self._shape(named, config)
 
     def _changed(self, config: EventInvokeConfig, request: Request, named: Reference) -> EventInvokeConfig:

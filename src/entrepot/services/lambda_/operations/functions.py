@@ -73,6 +73,7 @@ class Functions:
             FunctionConfiguration(name, request["Role"], request["Handler"], request["Runtime"]), request
         )
         check(configuration)
+        self._check_dead_letters(configuration, request)
         sha256, size_bytes = await self._installed(request.get("Code") or {}, call)
         configuration = replace(configuration, code_sha256=sha256, code_size_bytes=size_bytes)
         configuration = await self._with_layers(configuration, request.get("Layers"))
@@ -105,6 +106,11 @@ class Functions:
         if configuration.layers:  # their size counts together with the code's
             await self._with_layers(replace(configuration, code_sha256=sha256), configuration.layers)
         return self._edge.describe(await self._lambda.database.write(update))
+
+    def _check_dead_letters(self, configuration: FunctionConfiguration, request: Request) -> None:
+        """Refuse a dead-letter queue or topic that the function's role may not send to."""
+        if request.get("DeadLetterConfig") and configuration.dead_letter_arn:
+            self._lambda.destinations.check_rights(configuration, configuration.dead_letter_arn)
 
     async def _installed(self, source: Request, call: Call) -> tuple[str, int]:
         """Unpack code that came with the request or lies in a bucket; return its (sha256 in hex, size in bytes)."""
@@ -154,6 +160,7 @@ class Functions:
         _refuse_what_is_not_here(request)
         current = await self._lambda.database.read(lambda reader: self._edge.latest_at(reader, request))
         prepared = await self._with_layers(current, request.get("Layers"))
+        self._check_dead_letters(_changed(current, request), request)
 
         def update(tx: Transaction) -> FunctionConfiguration:
             changed = _changed(self._edge.latest_at(tx, request), request)
