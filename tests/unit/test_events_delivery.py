@@ -357,6 +357,27 @@ async def test_a_target_that_hangs_does_not_hold_up_others(house: House, monkeyp
     assert len(house.invoked) == 40
 
 
+async def test_a_backlog_for_a_target_that_hangs_is_not_written_again_and_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    postponed, postpone = 0, delivery.postpone
+
+    def counted(*arguments: Any, **named: Any) -> None:
+        nonlocal postponed
+        postponed += 1
+        postpone(*arguments, **named)
+
+    monkeypatch.setattr(delivery, "postpone", counted)
+    await house.put_rule({"Id": "f", "Arn": FUNCTION})
+    house.hold.clear()
+    for number in range(200):
+        await house.put_event(f"{number}")
+    await house.events.start()
+    await asyncio.sleep(1.0)
+    assert 200 <= postponed < 400, "each of 200 is written at every pause, five times a second"
+    house.hold.set()
+
+
 async def test_an_interrupted_outside_delivery_is_done_again_after_its_lease(house: House) -> None:
     await house.put_rule({"Id": "f", "Arn": FUNCTION})
     await house.put_event()

@@ -44,7 +44,13 @@ LEASE_MS = 120_000
 """After this time a delivery that was begun outside of the ledger is begun again: its process must have died."""
 
 BUSY_PAUSE_MS = 200
-"""When a target has as many deliveries in flight as it may have, the next waits this long."""
+"""When a target has as many deliveries in flight as it may have, the next waits this long, and those after it line up."""
+
+BUSY_PAUSE_LIMIT_MS = 60_000
+"""The longest wait in such a line; then it is looked at again."""
+
+LINES_LIMIT = 10_000
+"""Targets whose lines are remembered; beyond them, those that are over are forgotten."""
 
 STOP_TIMEOUT_S = 5.0
 """How long `stop` waits for deliveries outside of the ledger."""
@@ -103,6 +109,8 @@ class Dispatch:
         self._send = send
         self._rate_limits = RateLimits()
         self._unauthorized: set[int] = set()
+        self._lines: dict[str, int] = {}
+        """For busy targets: when the last one in the line has its turn (ms). For transactions only."""
         self.in_flight: dict[asyncio.Task[None], str] = {}
 
     async def stop(self) -> None:
@@ -220,9 +228,19 @@ class Dispatch:
 
     def _lease(self, tx: Transaction, lease: _Lease, busy: tuple[str, ...]) -> list[_Lease]:
         free = len(busy) < IN_FLIGHT_LIMIT and busy.count(lease.target.arn) < IN_FLIGHT_PER_TARGET_LIMIT
-        due_at_ms = clock.now_ms() + (LEASE_MS if free else BUSY_PAUSE_MS)
+        now_ms = clock.now_ms()
+        due_at_ms = now_ms + LEASE_MS if free else self._line_up(lease.target.arn, now_ms)
         delivery.postpone(tx, lease.queued.delivery_id, due_at_ms=due_at_ms, tries=lease.queued.tries)
         return [lease] if free else []
+
+    def _line_up(self, target_arn: str, now_ms: int) -> int:
+        """Return when a delivery to a busy target has its turn (ms): a backlog must not be written anew at every pause."""
+        if len(self._lines) > LINES_LIMIT:
+            self._lines = {arn: turn_ms for arn, turn_ms in self._lines.items() if turn_ms > now_ms}
+        after_the_last_ms = self._lines.get(target_arn, 0) + BUSY_PAUSE_MS // IN_FLIGHT_PER_TARGET_LIMIT
+        turn_ms = min(max(now_ms + BUSY_PAUSE_MS, after_the_last_ms), now_ms + BUSY_PAUSE_LIMIT_MS)
+        self._lines[target_arn] = turn_ms
+        return turn_ms
 
     def _lease_destination(self, tx: Transaction, lease: _Lease, busy: tuple[str, ...]) -> list[_Lease]:
         """Lease a delivery to an API destination when its rate allows, else let it wait for its turn."""
