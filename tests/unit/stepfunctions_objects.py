@@ -24,6 +24,8 @@ class Objects:
     def __init__(self, piece_bytes: int = 7, page: int = 2) -> None:
         self.contents: dict[str, bytes] = {}
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.refused: set[str] = {"missing"}
+        """Buckets that take nothing."""
         self.piece_bytes = piece_bytes
         self.page = page
 
@@ -64,7 +66,7 @@ class Objects:
 
     async def put(self, request: Request, call: Call) -> Response:
         self.asked.append(("PutObject", {"Bucket": request["Bucket"], "Key": request["Key"]}))
-        if request["Bucket"] == "missing":
+        if request["Bucket"] in self.refused:
             raise NoSuchKey("The specified bucket does not exist")
         self.contents[f"{request['Bucket']}/{request['Key']}"] = bytes(request["Body"])
         return {}

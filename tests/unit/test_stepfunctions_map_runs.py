@@ -243,6 +243,48 @@ async def test_a_redrive_runs_what_did_not_succeed(tmp_path: Path, express: bool
         assert len(redriven) == (0 if express else 1)
 
 
+async def test_a_redrive_goes_on_reading_and_writing(tmp_path: Path) -> None:
+    """What failed in the reader or the writer is done again; children that succeeded are not run again."""
+    functions = refusing()
+    definition = machine(
+        TASK, ItemReader=reader(InputType="JSON"), ResultWriter={**WRITER, "Parameters": {"Bucket.$": "$.to"}}
+    )
+    async with opened(tmp_path, functions) as (here, objects):
+        objects.refused.add("out")
+        execution, _ = await here.run(definition, {"to": "out"})
+        arn = execution["executionArn"]
+        assert execution["error"] == "States.ItemReaderFailed"
+        objects.contents["in/items"] = b"[1, 2]"
+        await here.call("RedriveExecution", executionArn=arn)
+        assert (await here.ended(arn))["error"] == "States.ResultWriterFailed"
+        objects.refused.clear()
+        await here.call("RedriveExecution", executionArn=arn)
+        assert (await here.ended(arn))["status"] == "SUCCEEDED"
+        run = await run_of(here, arn)
+        assert (run["redriveCount"], run["itemCounts"]) == (2, counted(succeeded=2, total=2, resultsWritten=2))
+        assert sorted(event for _, event, _ in functions.invoked) == [1, 2]
+
+
+async def test_a_time_out_ends_maps_inside_of_maps(tmp_path: Path) -> None:
+    forever = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1_000, "End": True}}}
+    inner = {"StartAt": "Inner", "States": {"Inner": machine(forever)["States"]["M"]}}
+    async with opened(tmp_path) as (here, _):
+        execution, history = await here.run({**machine(inner), "TimeoutSeconds": 1}, [[1, 2]])
+        assert execution["status"] == "TIMED_OUT"
+        assert [event["type"] for event in history][-2:] == ["MapRunAborted", "ExecutionTimedOut"]
+
+        def statuses(reader: Any) -> set[tuple[str, str]]:
+            return set(
+                reader.all("SELECT m.name, e.status FROM execution e JOIN state_machine m ON m.id = e.state_machine_id")
+            )
+
+        async with asyncio.timeout(10):
+            while ("m/Each/Each", "ABORTED") not in (found := await here.database.read(statuses)):
+                await asyncio.sleep(0.01)
+        assert found == {("m", "TIMED_OUT"), ("m/Each", "ABORTED"), ("m/Each/Each", "ABORTED")}
+        assert await here.database.read(lambda reader: reader.all("SELECT status FROM map_run")) == [("ABORTED",)] * 2
+
+
 async def test_a_stop_aborts_the_children(tmp_path: Path) -> None:
     forever = {"StartAt": "W", "States": {"W": {"Type": "Wait", "Seconds": 1_000, "End": True}}}
     async with opened(tmp_path) as (here, _):

@@ -305,23 +305,20 @@ class Driver:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _finish(self, run: MapRun) -> None:
-        """Collect or write the results, and let the state go on or fail."""
-        happening: MapRunDone | MapRunBroken
-        at_ms, dice = clock.now_ms(), self._conductor.chance()
+        """Collect or write the results, and let the state go on or fail; what the run failed of comes before what comes later."""
+        output: Json = None
+        failure = None if run.error is None else (run.error, run.cause)
         try:
             output = await self._output(run)
-            happening = MapRunDone(at_ms=at_ms, random=dice, task_id=run.task_id, output=output)
-            if run.error is not None:
-                happening = MapRunBroken(
-                    at_ms=at_ms, random=dice, task_id=run.task_id, error=run.error, cause=run.cause
-                )
         except WriterError as error:
-            name, cause = RESULT_WRITER_FAILED, str(error)
-            happening = MapRunBroken(at_ms=at_ms, random=dice, task_id=run.task_id, error=name, cause=cause)
+            failure = failure or (RESULT_WRITER_FAILED, str(error))
         except StatesError as error:
-            happening = MapRunBroken(
-                at_ms=at_ms, random=dice, task_id=run.task_id, error=error.error, cause=error.cause
-            )
+            failure = failure or (error.error, error.cause)
+        at_ms, dice = clock.now_ms(), self._conductor.chance()
+        happening: MapRunDone | MapRunBroken = MapRunDone(at_ms=at_ms, random=dice, task_id=run.task_id, output=output)
+        if failure is not None:
+            name, cause = failure
+            happening = MapRunBroken(at_ms=at_ms, random=dice, task_id=run.task_id, error=name, cause=cause)
         faults.reach("stepfunctions.map-results")
         status = "SUCCEEDED" if isinstance(happening, MapRunDone) else "FAILED"
 

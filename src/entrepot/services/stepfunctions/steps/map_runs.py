@@ -88,8 +88,10 @@ class MapRuns(Failing):
         if too_large(self._text(output)):
             self._map_run_broken(place, DATA_LIMIT_EXCEEDED, limit_cause(state.name))
             return
+        begun = place.frame.last_event
         self._record(place, "MapRunSucceeded", {})
         self._record(place, "MapStateSucceeded", {})
+        place.frame.last_event = begun  # recorded executions show it: MapStateExited comes after MapRunStarted
         self._finish_result(place, state, output)
 
     def _map_run_broken(self, place: Place, error: str, cause: str | None) -> None:
