@@ -10,13 +10,18 @@ from entrepot.services.events.index import PatternIndex
 from entrepot.services.events.pattern import EventPattern
 from entrepot.services.events.rules import Rule, Rules, Target
 
-PATTERNS_REMEMBERED = 1024
-"""Patterns that are kept compiled, so that one changed rule does not cost compiling all others."""
+PATTERNS_REMEMBERED = 4096
+"""Patterns that are kept compiled, so that one changed rule does not cost compiling all others. Those with `$or`, which can
+be large once they are multiplied out, are not."""
 
 BUSES_REMEMBERED = 128
 """Buses whose rules are kept compiled; there are at most 100."""
 
-_compiled = functools.lru_cache(maxsize=PATTERNS_REMEMBERED)(EventPattern.parse)
+_remembered = functools.lru_cache(maxsize=PATTERNS_REMEMBERED)(EventPattern.parse)
+
+
+def _compiled(text: str) -> EventPattern:
+    return EventPattern.parse(text) if "$or" in text else _remembered(text)
 
 
 @dataclass(frozen=True, slots=True)
