@@ -15,21 +15,6 @@ GARBAGE_GRACE_MS = 60 * 60 * 1000
 """A blob without a name stays this long, so that a download that began before can end."""
 
 
-def next_sequence(tx: Transaction) -> int:
-    """Return a number greater than every one before, in this ledger.
-
-    It follows the clock where it can (16 a millisecond), so that a ledger restored from a backup does not give out
-    numbers again that the world has seen.
-    """
-    row = tx.one(
-        "UPDATE s3_sequence SET value = CASE WHEN value >= ? THEN value + 1 ELSE ? END "
-        "WHERE name = 'version' RETURNING value",
-        (clock.now_ms() * 16, clock.now_ms() * 16),
-    )
-    assert row is not None
-    return int(row[0])
-
-
 def add(tx: Transaction, blob: Blob, content_id: int, exists: Callable[[str], bool]) -> bool:
     """Record `blob` as content `content_id`; return False when the blob has been collected meanwhile.
 

@@ -37,6 +37,7 @@ from entrepot.services.s3.objects import (
     sequence_of,
     sequencer,
 )
+from entrepot.services.s3.sequence import Sequence
 
 KEY_LIMIT_BYTES = 1024
 """AWS's limit for a key, in UTF-8."""
@@ -84,6 +85,7 @@ class Objects:
         on_object_created: OnObjectCreated,
         on_object_deleted: OnObjectDeleted,
     ) -> None:
+        self.sequence = Sequence()
         self._blob_exists = blob_exists
         self._on_object_created = on_object_created
         self._on_object_deleted = on_object_deleted
@@ -163,7 +165,7 @@ class Objects:
         into = buckets.get(tx, bucket)
         if if_none_match or if_match is not None:
             self.check_conditions(tx, into, key, if_none_match=if_none_match, if_match=if_match)
-        sequence = contents.next_sequence(tx)
+        sequence = self.sequence.next(tx)
         if content_id is None:
             self.add_content(tx, key, blob, sequence)
         if attributes is None:
@@ -240,7 +242,7 @@ class Objects:
             source,
             bucket=bucket,
             key=key,
-            sequence=contents.next_sequence(tx),
+            sequence=self.sequence.next(tx),
             versioned=into.versioning == "Enabled",
             etag=source.etag if etag is None else etag,
             modified_at_ms=now_ms,
@@ -342,7 +344,7 @@ class Objects:
         marker = ObjectVersion(
             bucket=bucket,
             key=key,
-            sequence=contents.next_sequence(tx),
+            sequence=self.sequence.next(tx),
             versioned=within.versioning == "Enabled",
             content_id=None,
             size_bytes=0,
@@ -374,7 +376,7 @@ class Objects:
         marker: ObjectVersion | None = None,
     ) -> ObjectDeleted:
         # A deletion has a sequencer of its own, so that whoever hears of it late knows what it came after.
-        sequence = contents.next_sequence(tx) if marker is None else marker.sequence
+        sequence = self.sequence.next(tx) if marker is None else marker.sequence
         deleted = ObjectDeleted(
             bucket=bucket.name,
             key=key,

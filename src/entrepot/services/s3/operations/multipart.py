@@ -16,7 +16,7 @@ from entrepot.operations import (
     Response,
     WriteOperation,
 )
-from entrepot.services.s3 import buckets, checksums, contents, multipart
+from entrepot.services.s3 import buckets, checksums, multipart
 from entrepot.services.s3.errors import (
     BadDigestError,
     InvalidArgumentError,
@@ -246,7 +246,7 @@ async def _record(service: S3, request: Request, part_number: int, received: Rec
 
     def record(tx: Transaction) -> Part:
         upload = _upload(tx, request)
-        content_id = contents.next_sequence(tx)
+        content_id = service.sequence.next(tx)
         service.add_content(tx, upload.key, received.blob, content_id)
         part = Part(part_number, content_id, received.blob.size_bytes, received.md5_hex, clock.now_ms(), checksum)
         multipart.put_part(tx, upload.upload_id, part_number, part)
