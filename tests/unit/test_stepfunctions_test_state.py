@@ -134,6 +134,14 @@ async def test_what_a_reader_reads(here: Site, config: dict[str, Any], data: str
     assert json.loads(told["afterItemBatcher"]) == [{"Items": [item]} for item in chosen]
 
 
+async def test_results_that_are_written_are_told_as_an_object(here: Site) -> None:
+    writer = {"Resource": "arn:aws:states:::s3:putObject", "Parameters": {"Bucket": "b", "Prefix": "p"}}
+    state = mapped(ItemsPath="$.items", ResultWriter=writer)
+    answer = await tried(here, state, {"items": [1]}, mock={"result": '{"MapRunArn": "m"}'})
+    assert (answer["status"], answer["output"]) == ("SUCCEEDED", {"MapRunArn": "m"})
+    assert (await refused(here, state, input_={"items": [1]}, mock={"result": "[1]"}))[0] == "ValidationException"
+
+
 async def test_data_that_the_reader_cannot_read(here: Site) -> None:
     state = mapped(ItemReader=reading(InputType="JSON"))
     answer = await tried(here, state, mock={"result": "[]"}, stateConfiguration={"mapItemReaderData": "{"})

@@ -48,6 +48,12 @@ def has_pointer(state: Map) -> bool:
     return reader is not None and bool(reader.items_pointer)
 
 
+def exports(state: Map) -> bool:
+    """Whether results are written to S3, so that the state's result is an object that says where."""
+    writer = state.distribution.writer if state.distribution is not None else None
+    return writer is not None and writer.parameters is not None
+
+
 def values(found: Entries) -> Json:
     """Return items as the JSON that they came from."""
     keys = [key for key, _ in found if key is not None]

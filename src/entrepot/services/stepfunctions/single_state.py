@@ -217,9 +217,7 @@ class SingleState:
         scope = self._scope()
         if not state.is_jsonata:
             scope = scope.with_data(self._select(state.input_path, scope))
-        arguments = self._evaluated_arguments(state, scope)
-        if state.is_jsonata:
-            self._note("after_arguments", arguments)
+        self._evaluated_arguments(state, scope)  # AWS tells nothing of it (recorded), but for what goes wrong
         self._take_mock(state)
 
     def _map(self, state: Map) -> None:
@@ -263,7 +261,10 @@ class SingleState:
         except TaskError as error:
             self._fail(error.error, error.cause)
             return
-        if not isinstance(result, list):
+        if isinstance(state, Map) and single_map.exports(state):
+            if not isinstance(result, dict):
+                raise ValidationException("Mocked result must be a JSON object.")
+        elif not isinstance(result, list):
             raise ValidationException("Mocked result must be an array.")
         if isinstance(state, Parallel) and len(result) != len(state.branches):
             raise ValidationException(

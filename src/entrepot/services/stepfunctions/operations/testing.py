@@ -108,7 +108,7 @@ def _mock(request: Request, state: State) -> Mock | None:
         return None
     error, result = given.get("errorOutput"), given.get("result")
     if (error is None) == (result is None):
-        raise ValidationException("Exactly one of result and errorOutput must be specified in a mock.")
+        raise ValidationException("A test mock should have only one of the following fields: [result, errorOutput].")
     if error is not None:
         return Mock(fails=True, error=error.get("error"), cause=error.get("cause"))
     value = _json(result, "Mocked result")
