@@ -56,7 +56,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         )
         allow = {
             "Effect": "Allow",
-            "Action": ["sqs:*", "dynamodb:*", "lambda:InvokeFunction", "logs:*"],
+            "Action": ["sqs:*", "dynamodb:*", "lambda:InvokeFunction", "logs:*", "sns:*", "events:*"],
             "Resource": "*",
         }
         iam.put_role_policy(RoleName="worker", PolicyName="all", PolicyDocument=json.dumps(
@@ -224,6 +224,30 @@ def test_the_outcome_of_an_event_goes_to_its_destination(stack: Stack, functions
         record = receive(stack, out)
         assert (record["requestContext"]["condition"], record["requestPayload"]) == (condition, event)
     assert record["responsePayload"]["errorType"] == "ValueError"
+
+
+def test_outcomes_reach_buses_and_topics(stack: Stack, functions: Any, out: str) -> None:
+    queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:out"
+    buses, topics = stack.client("events"), stack.client("sns")
+    pattern = json.dumps({"source": ["lambda"], "detail-type": ["Lambda Function Invocation Result - Success"]})
+    buses.put_rule(Name="outcomes", EventPattern=pattern)
+    buses.put_targets(Rule="outcomes", Targets=[{"Id": "q", "Arn": queue}])
+    topic = topics.create_topic(Name="letters")["TopicArn"]
+    topics.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue)
+    create(functions, "teller", DeadLetterConfig={"TargetArn": topic})
+    bus = f"arn:aws:events:us-east-1:{ACCOUNT}:event-bus/default"
+    functions.put_function_event_invoke_config(
+        FunctionName="teller", MaximumRetryAttempts=0, DestinationConfig={"OnSuccess": {"Destination": bus}}
+    )
+    functions.invoke(FunctionName="teller", InvocationType="Event", Payload=b'{"n": 1}')
+    event = receive(stack, out)
+    arn = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:teller:$LATEST"
+    assert event["resources"] == [bus, arn] and event["detail"]["requestContext"]["functionArn"] == arn
+    assert event["detail"]["responsePayload"]["event"] == {"n": 1}
+    functions.invoke(FunctionName="teller", InvocationType="Event", Payload=b'{"fail": true}')
+    letter = receive(stack, out)
+    assert (letter["TopicArn"], letter["Message"]) == (topic, '{"fail": true}')
+    assert letter["MessageAttributes"]["ErrorMessage"]["Value"] == "ValueError: on purpose"
 
 
 def test_provisioned_concurrency_is_ready_before_the_first_call(stack: Stack, functions: Any) -> None:

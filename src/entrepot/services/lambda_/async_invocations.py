@@ -51,17 +51,16 @@ FindFunction: TypeAlias = Callable[[Reader, Reference], FunctionConfiguration]
 
 _log = logging.getLogger("entrepot.lambda")
 
-_COLUMNS = "request_id, function_name, qualifier, payload, attempts, due_at_ms, created_at_ms"
+_COLUMNS = "request_id, function_name, qualifier, attempts, due_at_ms, created_at_ms"
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """An invocation that waits. `attempts` counts those that failed."""
+    """An invocation that waits, without its payload, which may be large. `attempts` counts those that failed."""
 
     request_id: str
     function_name: str
     qualifier: str
-    payload: bytes
     attempts: int
     due_at_ms: int
     created_at_ms: int
@@ -75,6 +74,7 @@ class Queued:
 class _Attempt:
     """How one attempt ended. `error` is None after a success; `counts` is 0 for what may be repeated for hours."""
 
+    payload: bytes
     response: bytes
     error: str | None = None
     counts: int = 1
@@ -245,8 +245,9 @@ class AsyncInvocations:
 
     async def _attempt(self, queued: Queued) -> _Attempt:
         """Run the function once."""
+        payload = await self._database.read(lambda reader: _payload(reader, queued.request_id))
         try:
-            result = await self._invoke(queued.reference, queued.payload, queued.request_id)
+            result = await self._invoke(queued.reference, payload, queued.request_id)
         except AwsError as error:
             text = f"{error.code}: {error.message}"
             disabled = (
@@ -258,12 +259,14 @@ class AsyncInvocations:
             again = isinstance(error, TooManyRequestsError) or error.status >= 500
             response = error_payload(error.code, error.message)
             counts = 0 if again or gone else 1
-            return _Attempt(response, text[:2_000], counts, error.status, is_final=gone)
+            return _Attempt(payload, response, text[:2_000], counts, error.status, is_final=gone)
         failed = result.error()
         if failed is None:
-            return _Attempt(result.payload, version=result.executed_version)
+            return _Attempt(payload, result.payload, version=result.executed_version)
         text = f"{failed[0]}: {failed[1]}"[:2_000]
-        return _Attempt(result.payload, text, function_error=result.function_error, version=result.executed_version)
+        return _Attempt(
+            payload, result.payload, text, function_error=result.function_error, version=result.executed_version
+        )
 
     async def _is_disabled(self, queued: Queued) -> bool:
         """Whether the function's reserved concurrency is 0: its events are given up at once, as AWS does."""
@@ -341,7 +344,7 @@ class AsyncInvocations:
             self._destinations.executed_arn(queued.function_name, queued.qualifier or attempt.version),
             condition,
             attempts,
-            queued.payload,
+            attempt.payload,
             attempt.response,
             attempt.status_code,
             attempt.version,
@@ -377,3 +380,8 @@ class AsyncInvocations:
             )
         except EntrepotError as error:
             _log.error("Old dead invocations were not deleted: %s", error)
+
+
+def _payload(reader: Reader, request_id: str) -> bytes:
+    row = reader.one("SELECT payload FROM lambda_async_invocation WHERE request_id = ?", (request_id,))
+    return b"{}" if row is None else bytes(row[0])
