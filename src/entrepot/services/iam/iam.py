@@ -138,7 +138,8 @@ class IAM:
                 return Decision(False, "session policy", "its session policy is not valid")
         policies = self.policies_of(principal)
         variables = self._remembered_variables(principal)
-        if policies.uses_time or (session_policy is not None and session_policy.uses_time):
+        uses_time = policies.uses_time or bool(permission.resource_policy)
+        if uses_time or (session_policy is not None and session_policy.uses_time):
             variables = FoldedVariables(variables, **time_variables())
         decision = evaluate(policies, session_policy, permission, variables)
         if not permission.resource_policy:
