@@ -253,7 +253,7 @@ def create(
             return found
         raise StateMachineAlreadyExists(f"State Machine Already Exists: '{found.arn}'")
     if _next_id(tx, "state_machine") > MACHINE_LIMIT:
-        row = tx.one("SELECT COUNT(*) FROM state_machine WHERE deleted_at_ms IS NULL")
+        row = tx.one("SELECT COUNT(*) FROM state_machine WHERE deleted_at_ms IS NULL AND name NOT LIKE '%/%'")
         if row is not None and row[0] >= MACHINE_LIMIT:
             raise StateMachineLimitExceeded(f"There are {MACHINE_LIMIT} state machines already.")
     insert(tx, name, definition, role_arn, type_, logging, tracing, tags or {})
