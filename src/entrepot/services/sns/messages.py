@@ -95,6 +95,9 @@ def message_of(request: Mapping[str, Any], *, is_fifo: bool, by_content: bool) -
         if structure != "json":
             raise InvalidParameter(f"Invalid parameter: Invalid parameter: MessageStructure [{structure[:100]}]")
         text, texts = _texts(text)
+    for one in (text, *texts.values()):
+        if not _is_unicode(one):
+            raise InvalidParameter("Invalid parameter: Message Reason: it is not valid Unicode")
     attributes = request.get("MessageAttributes") or {}
     if len(attributes) > ATTRIBUTES_LIMIT:
         raise InvalidParameter(f"Invalid parameter: MessageAttributes: more than {ATTRIBUTES_LIMIT} attributes")
@@ -112,6 +115,15 @@ def size_bytes(request: Mapping[str, Any]) -> int:
         size += len(name.encode()) + len(attribute.get("DataType") or "") + len(text.encode("utf-8", "surrogatepass"))
         size += len(attribute.get("BinaryValue") or b"")
     return size
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text has no lone surrogates, which JSON can spell and no encoding can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _with_order(message: Message, request: Mapping[str, Any], *, is_fifo: bool, by_content: bool) -> Message:
@@ -165,6 +177,8 @@ def _check_attribute(name: str, attribute: Mapping[str, Any]) -> None:
     if base not in ("String", "Number", "Binary") or len(kind) > 256:
         raise ParameterValueInvalid(f"The message attribute '{name}' has an invalid message attribute type, the set of "
                                     "supported type prefixes is Binary, Number, and String.")  # fmt: skip
+    if text is not None and not _is_unicode(text):
+        raise ParameterValueInvalid(f"The message attribute '{name}' is not valid Unicode.")
     if not (binary if base == "Binary" else text):
         raise ParameterValueInvalid(f"The message attribute '{name}' must contain non-empty message attribute value "
                                     f"for message attribute type '{kind}'.")  # fmt: skip
