@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entrepot.arns import Account
 from entrepot.database.sqlite import SQLiteDatabase
@@ -127,6 +129,7 @@ async def test_creation_refuses_what_is_malformed(client: Client, change: dict[s
         {"DeadLetterConfig": {"TargetArn": "arn:aws:s3:::bucket"}},
         {"Code": {"S3Bucket": "b", "S3Key": "k"}},
         {"Code": {}},
+        {"Code": {"ImageUri": "x"}},
         {"Code": {"ZipFile": b"nonsense"}},
     ],
 )
@@ -180,3 +183,22 @@ def test_names_of_a_function(text: str) -> None:
 def test_names_of_no_function(text: str) -> None:
     with pytest.raises(AwsError):
         reference(Account(), text)
+
+
+@given(st.text(max_size=200), st.none() | st.text(max_size=150))
+def test_no_name_breaks_the_edge(text: str, qualifier: str | None) -> None:
+    try:
+        found = reference(Account(), text, qualifier)
+    except AwsError as error:
+        assert error.status in (400, 404)
+    else:
+        assert found.name.isascii() and 0 < len(found.name) <= 64
+
+
+@given(st.sampled_from(["demo", ARN]), st.text(alphabet="$LATES-_09az", min_size=1, max_size=20))
+def test_a_qualifier_is_the_same_in_the_name_and_beside_it(name: str, qualifier: str) -> None:
+    try:
+        inside = reference(Account(), f"{name}:{qualifier}")
+    except AwsError:
+        return
+    assert inside == reference(Account(), name, qualifier) == reference(Account(), f"{name}:{qualifier}", qualifier)

@@ -182,6 +182,7 @@ async def test_a_mapping_from_creation_to_deletion(at: Site) -> None:
         {"FilterCriteria": {"Filters": [{"Pattern": "{"}]}},
         {"FilterCriteria": {"Filters": [{"Pattern": '{"body": "x"}'}]}},
         {"Topics": ["x"]},
+        {"MetricsConfig": {"Metrics": ["EventCount"]}},
         {"FunctionName": "nobody"},
     ],
     ids=str,

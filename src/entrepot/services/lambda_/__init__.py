@@ -1,8 +1,9 @@
 """Lambda: functions, and the worker processes that run them.
 
 AWS's own runtime client (`awslambdaric`) runs unmodified in warm child processes and fetches its work from our Runtime
-API, so that context objects, error shapes and time-outs are AWS's. This room owns the functions' rows and code, the
-workers, and the durable queue of asynchronous invocations. A synchronous invocation never writes to the ledger.
+API, so that context objects, error shapes and time-outs are AWS's. This room owns functions with their versions, aliases,
+layers and policies, their code, the workers, the durable queue of asynchronous invocations with its destinations, and the
+event source mappings. A synchronous invocation never writes to the ledger.
 
 Source: https://docs.aws.amazon.com/lambda/latest/api/welcome.html
 """

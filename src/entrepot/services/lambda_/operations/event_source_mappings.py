@@ -35,7 +35,7 @@ STREAM_BATCH_SIZE = 100
 _REFUSED = (
     "Topics", "Queues", "SourceAccessConfigurations", "SelfManagedEventSource", "AmazonManagedKafkaEventSourceConfig",
     "SelfManagedKafkaEventSourceConfig", "DocumentDBEventSourceConfig", "ProvisionedPollerConfig", "KMSKeyArn",
-    "TumblingWindowInSeconds", "LoggingConfig",
+    "TumblingWindowInSeconds", "LoggingConfig", "StartingPositionTimestamp",
 )  # fmt: skip
 """Members that ask for what is not here; refused when they say anything, never ignored."""
 
@@ -342,5 +342,7 @@ def _refuse_what_is_not_here(request: Mapping[str, Any]) -> None:
     for member in _REFUSED:
         if request.get(member):
             raise InvalidParameterValueError(f"{member} is not supported here.")
+    if (request.get("MetricsConfig") or {}).get("Metrics"):
+        raise InvalidParameterValueError("MetricsConfig is not supported here.")
     if request.get("ParallelizationFactor") not in (None, 1):
         refuse(request["ParallelizationFactor"], "parallelizationFactor", "have value 1 here: a shard is read in order")

@@ -114,8 +114,9 @@ class Functions:
 
     async def _installed(self, source: Request, call: Call) -> tuple[str, int]:
         """Unpack code that came with the request or lies in a bucket; return its (sha256 in hex, size in bytes)."""
-        if source.get("ImageUri"):
-            raise InvalidParameterValueError("Functions from images are not supported here.")
+        for member in ("ImageUri", "SourceKMSKeyArn", "PublishTo"):
+            if source.get(member):
+                raise InvalidParameterValueError(f"{member} is not supported here.")
         data, bucket, key = source.get("ZipFile"), source.get("S3Bucket"), source.get("S3Key")
         if (data and bucket) or (bucket and not key) or (not data and not bucket):
             raise InvalidParameterValueError("Please provide a source for function code.", Type="User")
