@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests.crash.workflows.points import POINTS
-from tests.crash.workflows.rounds import RANDOM, STARTING, Rounds
+from tests.crash.workflows.rounds import ENDED, RANDOM, STARTING, Rounds
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def run(folder: Path, seed: int, count: int, *, verbose: bool) -> None:
         "0 executions lost or stuck, 0 effects repeated or lost, 0 histories with gaps, 0 timers lost or early, "
         "0 tokens answered twice.\nDeaths:"
     )
-    for point in (RANDOM, STARTING, *POINTS):
+    for point in (RANDOM, STARTING, ENDED, *POINTS):
         print(f"  {rounds.deaths[point]:4} × {point}")
 
 

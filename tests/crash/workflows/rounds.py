@@ -30,7 +30,10 @@ ARMED_S: Final = 2.5
 PROOF_EVERY: Final = 5
 """Rounds after which one life is neither armed nor killed until everything is proven."""
 
-STARTING, RANDOM = "while starting", "at random"
+STARTING, RANDOM, ENDED = "while starting", "at random", "by SIGTERM, at work"
+
+STOP_S: Final = 45.0
+"""A server that is told to end ends within this time, whatever is under way."""
 
 DISCONNECTED: Final = (
     botocore.exceptions.ConnectionError,
@@ -88,29 +91,33 @@ class Rounds:
             return point
         self.book.born()
         with_function = point in MOMENTS or self.random.random() < 0.3
-        killed_s = self._work(ARMED_S if point else self.random.uniform(*WORKING_S), with_function=with_function)
-        lives.bury(self.stack)
-        return RANDOM if killed_s is not None or not point else point
+        gently = not point and self.random.random() < 0.3
+        duration_s = ARMED_S if point else self.random.uniform(*WORKING_S)
+        alive = self._work(duration_s, with_function=with_function, gently=gently)
+        return ENDED if gently else RANDOM if alive or not point else point
 
-    def _work(self, duration_s: float, *, with_function: bool) -> float | None:
-        """Let the clients work until the server dies at its point, or is killed; return when it was killed."""
+    def _work(self, duration_s: float, *, with_function: bool, gently: bool) -> bool:
+        """Let the clients work until the server dies at its point, or is killed (`gently`: told to end); say whether it was."""
         process = self.stack.process
         assert process is not None
         clients = self._clients(starting=True, with_function=with_function).start()
         end_s = time.monotonic() + duration_s
         while process.poll() is None and time.monotonic() < end_s and not clients.errors:
             time.sleep(0.005)
-        killed_s = time.monotonic() if process.poll() is None else None
-        if killed_s is None or not clients.errors:
-            process.kill()
-        elif lives.is_dead(self.stack):  # They met its death before we did.
-            killed_s = None
+        alive = process.poll() is None
+        if alive and clients.errors:
+            assert lives.is_dead(self.stack), f"REFUSED while the server was alive: {clients.errors}"
+            alive = False  # They met its death before we did.
+        if alive and gently:
+            code = self.stack.stop(STOP_S)
+            assert code == 0, f"the server ended with exit code {code}:\n{self.stack.server_log()[-3000:]}"
         else:
-            raise AssertionError(f"REFUSED while the server was alive: {clients.errors}")
+            process.kill()
+            lives.bury(self.stack)
         clients.join()
         for name, _, error in clients.errors:
-            assert isinstance(error, DISCONNECTED), f"REFUSED: {name} met {error!r}"
-        return killed_s
+            assert _is_disconnected(error, gently=gently), f"REFUSED: {name} met {error!r}"
+        return alive
 
     def _clients(self, *, starting: bool, with_function: bool) -> Clients:
         return Clients(
@@ -164,3 +171,10 @@ class Rounds:
                 assert left == 0, f"{left} rows of {table} are left over"
         finally:
             ledger.close()
+
+
+def _is_disconnected(error: BaseException, *, gently: bool) -> bool:
+    """Whether this is what a client may meet when the server ends."""
+    if gently and isinstance(error, botocore.exceptions.ClientError):
+        return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] == 503)
+    return isinstance(error, DISCONNECTED)
