@@ -166,6 +166,23 @@ async def test_no_file_of_the_server_is_inherited_and_no_privilege(house: House)
     assert (uid != 0) == house.lambda_.pool.isolation.has(guard.USER) or os.getuid() != 0
 
 
+async def test_a_function_cannot_get_privileges_in_a_namespace_of_its_own(house: House) -> None:
+    if not in_own_root(house):
+        pytest.skip("Landlock alone lets a process make a user namespace; its rules hold there too")
+    await house.put(
+        """
+        import ctypes, os
+        def lambda_handler(event, context):
+            libc = ctypes.CDLL(None, use_errno=True)
+            def denied(result):
+                return result == -1 and ctypes.get_errno() in (1, 13)
+            return [denied(libc.unshare(0x10000000)), denied(libc.chroot(b"/tmp")),
+                    denied(libc.mount(b"none", b"/tmp", b"tmpfs", 0, None)), denied(libc.setuid(0))]
+        """
+    )
+    assert await house.answer() == [True] * 4
+
+
 async def test_what_leaves_the_session_dies_with_the_function(house: House) -> None:
     await house.put(
         """

@@ -62,8 +62,11 @@ def enter_root(
         kernel.mount("proc", root + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     else:
         kernel.mount("/proc", root + "/proc", "", kernel.MS_BIND | kernel.MS_REC)
-    kernel.pivot_root(root)
-    kernel.mount("none", "/", "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID)
+    kernel.mount("none", root, "", kernel.MS_REMOUNT | kernel.MS_BIND | kernel.MS_RDONLY | kernel.MS_NOSUID)
+    # Not pivot_root: to unmount the old root takes the kernel 15 ms. Who has no capabilities cannot leave, nor (in a chroot) make
+    # a user namespace to get any; no descriptor leads outside, and Landlock's rules begin at this root.
+    os.chroot(root)
+    os.chdir("/")
 
 
 def _bind(source: str, target: str, *, writable: bool) -> None:

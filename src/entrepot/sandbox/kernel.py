@@ -18,9 +18,7 @@ CLONE_NEWPID = 0x2000_0000
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 0x20, 0x1000, 0x4000, 0x4_0000
-MNT_DETACH = 2
 
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 _CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91}
 _LANDLOCK_FIRST = 444
 """landlock_create_ruleset; the two others follow. The same on every architecture."""
@@ -63,14 +61,6 @@ def mount(source: str, target: str, kind: str, flags: int, options: str = "") ->
         source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), options.encode() or None
     )
     _check(result, f"mount {source} on {target}")
-
-
-def pivot_root(folder: str) -> None:
-    """Make `folder`, a mount point, the root of this mount namespace; the old root is gone."""
-    os.chdir(folder)
-    _check(_libc.syscall(_number(_PIVOT_ROOT, "pivot_root"), b".", b"."), "pivot_root")
-    _check(_libc.umount2(b".", MNT_DETACH), "umount2")
-    os.chdir("/")
 
 
 def drop_capabilities() -> None:
