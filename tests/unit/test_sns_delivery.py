@@ -231,6 +231,49 @@ async def test_a_dead_endpoint_holds_up_nobody_else(site: Site) -> None:
     assert len(posts(site, "dead")) == 50
 
 
+async def test_many_dead_endpoints_hold_up_nobody_else(site: Site) -> None:
+    """More endpoints hang than there are places for failing ones, each with many messages."""
+    topic = await site.topic()
+    for number in range(20):
+        await site.subscribe_confirmed(topic, "https", f"https://dead.example/{number}", DeliveryPolicy=AT_ONCE)
+    await site.subscribe_confirmed(topic, "https", "https://live.example/")
+    await site.until_empty()
+    site.sent.clear()
+    send = site.sns._deliverer._send
+
+    async def slow(request: Request) -> Any:
+        if "dead" in request.url:
+            await asyncio.sleep(0.2)  # stands for the time-out of 15 s
+            raise ConnectionFailedError("timed out")
+        return await send(request)
+
+    site.sns._deliverer._send = slow
+    for number in range(20):
+        await site.call("Publish", TopicArn=topic, Message=str(number))
+    await site.until(lambda: len(posts(site, "live")) == 20)
+    assert await site.count("sns_delivery") > 200
+
+
+async def test_a_delivery_that_breaks_is_given_up_like_others(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    topic = await site.topic()
+    await site.subscribe_confirmed(topic, "https", "https://a.example/", DeliveryPolicy=AT_ONCE)
+    await site.until_empty()
+    send = site.sns._deliverer._send
+
+    async def broken(request: Request) -> Any:
+        if b"poison" in request.body:
+            raise ValueError("a bug")
+        return await send(request)
+
+    site.sns._deliverer._send = broken
+    await site.call("Publish", TopicArn=topic, Message="poison")
+    await site.call("Publish", TopicArn=topic, Message="fine")
+    await site.until_empty()
+    assert [document["Message"] for document in posts(site) if document["Type"] == "Notification"] == ["fine"]
+    assert json.loads(site.lines[-1])["outcome"] == "given up"
+    assert "a bug" in caplog.text
+
+
 async def test_what_waits_is_delivered_after_a_restart(tmp_path: Path) -> None:
     first = Site(tmp_path)
     topic = await first.topic()

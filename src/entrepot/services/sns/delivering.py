@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -38,6 +39,8 @@ POSTS_AT_ONCE = 40
 
 JITTER = 0.1
 """By how much of itself a pause before the next try may be longer, so that many do not come at once."""
+
+_log = logging.getLogger(__name__)
 
 _STATUS_OF_KIND = {NOTIFICATION: CONFIRMED, CONFIRMATION: PENDING, UNSUBSCRIBE_CONFIRMATION: UNSUBSCRIBED}
 
@@ -105,6 +108,9 @@ class Deliverer:
             return NotDelivered(f"{error.code}: {error.message}", is_final=is_final)
         except EntrepotError as error:
             return NotDelivered(str(error), is_final=False)
+        except Exception as error:  # noqa: BLE001 - a delivery's top frame: one that cannot be made holds up no other
+            _log.exception("Delivering to %s failed", subscription.arn(self._envelopes.account))
+            return NotDelivered(f"{type(error).__name__}: {error}", is_final=False)
         return None
 
     async def _deliver_one(
