@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.validate import ParamValidator
 
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.errors import AwsError
 from entrepot.services import s3, stepfunctions
 from entrepot.services.stepfunctions.maps import driver
+from entrepot.services.stepfunctions.shapes import service_model
 from tests.unit.stepfunctions_objects import Objects
 from tests.unit.stepfunctions_site import ACCOUNT, ROOT, TABLES, Functions, Site, site
 from tests.unit.test_stepfunctions_crash import Crash, comparable
@@ -41,6 +43,18 @@ async def opened(folder: Path, functions: Functions | None = None) -> AsyncItera
     objects = Objects(piece_bytes=100)
     async with site(folder, functions) as here:
         here.operations.add("s3", objects.operations())
+        call = here.call
+
+        async def checked(operation: str, /, **request: Any) -> dict[str, Any]:
+            """Call, and hold the answer against AWS's model: nothing of another type, nothing unknown."""
+            answer = await call(operation, **request)
+            shape = service_model("stepfunctions").operation_model(operation).output_shape
+            report = ParamValidator().validate(answer, shape)
+            assert not report.has_errors(), report.generate_report()
+            assert set(answer) <= set(shape.members), operation
+            return answer
+
+        here.call = checked  # type: ignore[method-assign]
         yield here, objects
 
 
