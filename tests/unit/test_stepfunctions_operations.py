@@ -81,6 +81,15 @@ async def test_a_machine_that_is_refused_leaves_nothing(here: Site, change: dict
     assert (await here.call("ListStateMachines"))["stateMachines"] == []
 
 
+async def test_a_description_tells_of_variables(here: Site) -> None:
+    state = {"Type": "Pass", "Assign": {"a": 1}, "Next": "Q"}
+    used = {"Type": "Pass", "OutputPath": "$a", "End": True}
+    arn = await here.create("m", {"StartAt": "P", "States": {"P": state, "Q": used}})
+    assert (await here.call("DescribeStateMachine", stateMachineArn=arn))["variableReferences"] == {"Q": ["a"]}
+    brief = await here.call("DescribeStateMachine", stateMachineArn=arn, includedData="METADATA_ONLY")
+    assert brief["definition"] == "{}" and "variableReferences" not in brief
+
+
 async def test_an_update_is_for_executions_that_start_later(here: Site) -> None:
     arn = await here.create("m", WAIT)
     running = await here.begin(arn)

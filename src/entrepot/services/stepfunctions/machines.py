@@ -37,7 +37,7 @@ TAG_LIMIT = 50
 
 LEVELS = ("ALL", "ERROR", "FATAL", "OFF")
 
-_FORBIDDEN = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_FORBIDDEN = re.compile(r"[\s<>{}\[\]?*\"#%\\^|~`$&,;:/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)

@@ -320,6 +320,11 @@ def _plain_names(text: str) -> tuple[str, ...] | None:
     return None if _WORDS & set(names) or names[0] in FUNCTIONS else names
 
 
+def is_function(name: str) -> bool:
+    """Whether a variable of this name is one of the functions that every expression has."""
+    return _BASE_FRAME.lookup(name) is not None
+
+
 def syntax_tree(expression: JsonataExpression) -> Parser.Symbol:
     """Return the root of an expression's tree, to look for what AWS does not allow in it."""
     return expression.engine.ast

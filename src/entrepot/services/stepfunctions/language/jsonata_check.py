@@ -7,7 +7,7 @@ There is no context at the top level: a name there, or `$$`, has nothing to stan
 from collections.abc import Iterator
 from typing import Any
 
-from .jsonata import JsonataExpression, syntax_tree
+from .jsonata import JsonataExpression, is_function, syntax_tree
 
 
 def unsupported_references(expression: JsonataExpression, *, result: bool, error_output: bool) -> list[str]:
@@ -26,6 +26,22 @@ def unsupported_references(expression: JsonataExpression, *, result: bool, error
                 if (member == "result" and not result) or (member == "errorOutput" and not error_output):
                     found.append(f"Reference to '$states.{member}' is not supported.")
     return list(dict.fromkeys(found))
+
+
+def variables(expression: JsonataExpression) -> set[str]:
+    """Return the names of workflow variables that an expression refers to: no functions, nothing that it binds itself."""
+    named: set[str] = set()
+    own: set[str] = {"", "$", "states"}
+    for node, _ in _nodes(syntax_tree(expression)):
+        if node.type == "variable":
+            named.add(node.value)
+        elif node.type == "bind":
+            own.add(node.lhs.value)
+        elif node.type == "lambda":
+            own.update(argument.value for argument in node.arguments)
+        elif node.type in ("function", "partial") and node.procedure.type == "variable":
+            own.add(node.procedure.value)
+    return {name for name in named - own if not is_function(name)}
 
 
 def _nodes(root: Any) -> Iterator[tuple[Any, bool]]:

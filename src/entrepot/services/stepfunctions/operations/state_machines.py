@@ -17,6 +17,7 @@ from entrepot.services.stepfunctions.errors import (
 )
 from entrepot.services.stepfunctions.language.diagnostics import ERROR, NOT_SERVED, WARNING
 from entrepot.services.stepfunctions.language.parse import validate
+from entrepot.services.stepfunctions.language.references import variable_references
 from entrepot.services.stepfunctions.machines import Logging, Machine
 from entrepot.services.stepfunctions.operations.map_runs import arn_of_child
 from entrepot.services.stepfunctions.operations.requests import (
@@ -228,8 +229,11 @@ def _described(reader: Reader, machine: Machine, request: Request) -> Response:
         "tracingConfiguration": {"enabled": machine.tracing != "{}"},
         "encryptionConfiguration": {"type": "AWS_OWNED_KEY"},
     }
+    references = {name: list(found) for name, found in variable_references(machine.definition).items()}
     if request.get("includedData") == "METADATA_ONLY":
         shown["definition"] = "{}"
+    elif references:
+        shown["variableReferences"] = references
     if not machines.has_first_revision(reader, machine):
         shown["revisionId"] = machine.revision
     return shown
