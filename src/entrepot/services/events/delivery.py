@@ -118,11 +118,17 @@ def remove(tx: Transaction, delivery_id: int) -> bool:
     return tx.execute("DELETE FROM events_delivery WHERE delivery_id = ?", (delivery_id,)) > 0
 
 
-def postpone(tx: Transaction, delivery_id: int, *, due_at_ms: int, tries: int) -> None:
-    """Make a delivery due later."""
+def postpone(tx: Transaction, delivery_id: int, *, due_at_ms: int, tries: int, is_leased: bool = False) -> None:
+    """Make a delivery due later. `is_leased`: this process has begun it, and it is due again if nothing comes of that."""
     tx.execute(
-        "UPDATE events_delivery SET due_at_ms = ?, tries = ? WHERE delivery_id = ?", (due_at_ms, tries, delivery_id)
+        "UPDATE events_delivery SET due_at_ms = ?, tries = ?, is_leased = ? WHERE delivery_id = ?",
+        (due_at_ms, tries, int(is_leased), delivery_id),
     )
+
+
+def end_leases(tx: Transaction, at_ms: int) -> int:
+    """Make due what a process that is no more had begun; return how many deliveries."""
+    return tx.execute("UPDATE events_delivery SET due_at_ms = ?, is_leased = 0 WHERE is_leased = 1", (at_ms,))
 
 
 def is_retryable(error: AwsError) -> bool:

@@ -41,7 +41,7 @@ IN_FLIGHT_PER_TARGET_LIMIT = 16
 """Of those, to one target: a slow target leaves room for the others."""
 
 LEASE_MS = 120_000
-"""After this time a delivery that was begun outside of the ledger is begun again: its process must have died."""
+"""After this time a delivery that was begun outside of the ledger is begun again. A start does not wait for it."""
 
 BUSY_PAUSE_MS = 200
 """When a target has as many deliveries in flight as it may have, the next waits this long, and those after it line up."""
@@ -112,6 +112,13 @@ class Dispatch:
         self._lines: dict[str, int] = {}
         """For busy targets: when the last one in the line has its turn (ms). For transactions only."""
         self.in_flight: dict[asyncio.Task[None], str] = {}
+
+    async def start(self) -> None:
+        """Take up at once what an earlier process had begun."""
+        try:
+            await self._database.write(lambda tx: delivery.end_leases(tx, clock.now_ms()))
+        except EntrepotError as error:
+            _log.error("Deliveries that an earlier process had begun wait for the end of their lease: %s", error)
 
     async def stop(self) -> None:
         """Wait for deliveries under way, which their leases protect if they are cut off."""
@@ -230,7 +237,8 @@ class Dispatch:
         free = len(busy) < IN_FLIGHT_LIMIT and busy.count(lease.target.arn) < IN_FLIGHT_PER_TARGET_LIMIT
         now_ms = clock.now_ms()
         due_at_ms = now_ms + LEASE_MS if free else self._line_up(lease.target.arn, now_ms)
-        delivery.postpone(tx, lease.queued.delivery_id, due_at_ms=due_at_ms, tries=lease.queued.tries)
+        queued = lease.queued
+        delivery.postpone(tx, queued.delivery_id, due_at_ms=due_at_ms, tries=queued.tries, is_leased=free)
         return [lease] if free else []
 
     def _line_up(self, target_arn: str, now_ms: int) -> int:

@@ -170,4 +170,13 @@ MIGRATIONS: tuple[Migration, ...] = (
             "ALTER TABLE events_bus ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
         ),
     ),
+    Migration(
+        "events",
+        5,
+        (
+            # Deliveries that a process has begun outside of the ledger; after its death they need not wait for their lease.
+            "ALTER TABLE events_delivery ADD COLUMN is_leased INTEGER NOT NULL DEFAULT 0",
+            "CREATE INDEX events_delivery_leased ON events_delivery (delivery_id) WHERE is_leased = 1",
+        ),
+    ),
 )

@@ -114,6 +114,7 @@ class Events:
         """Begin to deliver; what an earlier process left is delivered first."""
         assert not self._tasks
         self._stopping = False
+        await self.dispatch.start()
         self._wake.set()
         self._wake_upkeep.set()
         self._wake_connections.set()
