@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from entrepot.operations import WriteOperation
+from entrepot.services.stepfunctions.errors import InvalidDefinitionError
 from entrepot.services.stepfunctions.language import InvalidDefinition, UnsupportedFeature, parse
 from tests.unit.stepfunctions_site import Site, site
 
@@ -63,6 +65,9 @@ def test_verdict(case: dict[str, Any]) -> None:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def here(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     async with site(tmp_path_factory.mktemp("validation"), start=False) as opened:
+        # It is never called: a definition is refused when what it names is not served.
+        send = WriteOperation("SendMessage", lambda _: [], lambda tx, request, call: {})
+        opened.operations.add("sqs", [send])
         yield opened
 
 
@@ -77,6 +82,19 @@ async def test_answer_of_validate_state_machine_definition(here: Site, case: dic
     assert bool(answer["diagnostics"]) == (answer["result"] == "FAIL")
     if case.get("aws_diagnostics") is not None:
         assert answer["diagnostics"] == case["aws_diagnostics"]
+
+
+@needs_vectors
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("case", [case for case in VALIDATION if case["family"] == "aws-create"], ids=_ids)
+async def test_answer_of_create_state_machine(here: Site, case: dict[str, Any]) -> None:
+    number = VALIDATION.index(case)
+    try:
+        await here.create(f"case-{number}", _text(case), case.get("type", "STANDARD"))
+    except InvalidDefinitionError as error:
+        assert not case["valid"] and case["aws_message"].endswith(error.message)
+    else:
+        assert case["valid"]
 
 
 @needs_vectors
