@@ -127,8 +127,8 @@ class Executor:
 
     async def stop(self, drain_s: float) -> None:
         """Stop working, after at most `drain_s` for tasks under way. What they do not finish is done after the next start."""
+        await self.map_runs.stop()  # no child begins that nobody would run
         await self._tasks.stop(drain_s)
-        await self.map_runs.stop()
         self.ends.stop()
         self._running = False
         for task in list(self._background):
