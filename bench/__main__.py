@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import listing, measure, servers
+from bench import listing, measure, servers, workflows
 from bench.servers import Server
 from tests.running import Stack
 
@@ -42,7 +42,7 @@ class Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see that everything runs")
-    parser.add_argument("--only", default="", help="comma-separated: sftp, pipeline, listing, start")
+    parser.add_argument("--only", default="", help="comma-separated: sftp, pipeline, listing, start, workflows")
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     scale = 10 if arguments.quick else 1
@@ -61,6 +61,7 @@ def main() -> None:
         "pipeline": pipeline_section,
         "listing": listing_section,
         "start": start_section,
+        "workflows": workflows_section,
     }
     for name, section in sections.items():
         if not only or name in only:
@@ -245,6 +246,13 @@ def start_section(report: Report, scale: int, runs: int) -> None:
             ["resident memory after the sessions", f"{after / 1e6:.0f} MB"],
         ],
     )
+
+
+def workflows_section(report: Report, scale: int, runs: int) -> None:
+    """State machines: transitions, starts, large Maps, executions that wait. One run: each has thousands of its kind."""
+    report.add("## State machines")
+    report.add()
+    report.table(["what", "figure"], [[figure.what, figure.value] for figure in workflows.measure(scale)])
 
 
 if __name__ == "__main__":

@@ -183,6 +183,13 @@ async def transitions(folder: Path, definition: dict[str, Any], input_text: str,
     return f"{total / wall_s:,.0f}/s ({cpu_s / total * 1e6:,.0f} µs of CPU each)"
 
 
+async def furnished_bytes(folder: Path) -> int:
+    """Return the size of the ledger of a stack that has done nothing yet."""
+    async with Rooms(folder):
+        pass
+    return ledger_bytes(folder)
+
+
 async def wait_for_ever(folder: Path, count: int) -> None:
     """Fill a ledger with executions that wait, 500 a transaction."""
     async with Rooms(folder) as rooms:
@@ -305,9 +312,9 @@ def measure(scale: int = 1, only: str = "") -> Iterator[Figure]:
     for name, definition, input_text, count, states in runs:
         if wanted(name):
             with folders() as folder:
-                work = transitions(folder, definition, input_text, max(64, count // scale), states)
-                yield Figure(name, uvloop.run(work))
-                stored = ledger_bytes(folder) / max(64, count // scale)
+                number, empty = max(64, count // scale), uvloop.run(furnished_bytes(folder))
+                yield Figure(name, uvloop.run(transitions(folder, definition, input_text, number, states)))
+                stored = (ledger_bytes(folder) - empty) / number
                 yield Figure(f"{name}: ledger", f"{stored:,.0f} bytes an execution, all tables")
     if wanted("map inline"):
         with folders() as folder:
@@ -316,11 +323,13 @@ def measure(scale: int = 1, only: str = "") -> Iterator[Figure]:
             yield Figure(f"map inline: iterations of one Map over {length:,} items", text)
     if wanted("map distributed"):
         with folders() as folder:
-            length = DISTRIBUTED_ITEMS // scale
+            length, empty = DISTRIBUTED_ITEMS // scale, uvloop.run(furnished_bytes(folder))
             text = json.dumps({"items": list(range(length))})
             done = uvloop.run(transitions(folder, map_machine("DISTRIBUTED"), text, 1, length))
             yield Figure(f"map distributed: child executions of one Map over {length:,} items", done)
-            yield Figure("map distributed: ledger", f"{ledger_bytes(folder) / length:,.0f} bytes a child execution")
+            yield Figure(
+                "map distributed: ledger", f"{(ledger_bytes(folder) - empty) / length:,.0f} bytes a child execution"
+            )
     if wanted("start"):
         with folders() as folder:
             yield Figure("StartExecution over the API", start_rate(folder, 8_000 // scale))
