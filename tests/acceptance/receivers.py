@@ -45,6 +45,7 @@ class HttpReceiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # A server that is killed hangs up.
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def at(self, path: str) -> list[Post]:
