@@ -6,11 +6,14 @@ import json
 import zipfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import botocore.session
 import pytest
+from botocore.validate import ParamValidator
 
 from entrepot import clock, ids
 from entrepot.arns import Account
@@ -109,7 +112,10 @@ class Site:
             invocation.finish(error_payload("HandlerError", str(error)), "Unhandled")
 
     async def do(self, name: str, service: str = "lambda", **request: Any) -> dict[str, Any]:
-        return await self.operations.perform(service, name, request, Call(ROOT, ids.random_uuid()))
+        answer = await self.operations.perform(service, name, request, Call(ROOT, ids.random_uuid()))
+        if service == "lambda":
+            _check_shape(name, answer)
+        return answer
 
     async def code_of(self, name: str, **request: Any) -> str:
         with pytest.raises(AwsError) as caught:
@@ -139,6 +145,21 @@ class Site:
         """Return how many messages a queue has, those in flight included."""
         shown = (await self.do("GetQueueAttributes", "sqs", QueueUrl=name, AttributeNames=["All"]))["Attributes"]
         return int(shown["ApproximateNumberOfMessages"]) + int(shown["ApproximateNumberOfMessagesNotVisible"])
+
+
+@cache
+def _output_shape(name: str) -> Any:
+    return botocore.session.get_session().get_service_model("lambda").operation_model(name).output_shape
+
+
+def _check_shape(name: str, answer: dict[str, Any]) -> None:
+    """Every answer has the members and types of botocore's model, and nothing else."""
+    shape = _output_shape(name)
+    if shape is None:
+        assert answer == {}
+        return
+    report = ParamValidator().validate(answer, shape)
+    assert not report.has_errors(), f"{name}: {report.generate_report()}"
 
 
 async def until(condition: Callable[[], Any], deadline_s: float = 10.0) -> None:

@@ -287,7 +287,7 @@ async def test_permissions_of_layers_are_kept_and_shown(at: Site) -> None:
 
 async def test_what_tools_ask_of_every_function(at: Site) -> None:
     await at.create()
-    assert await at.do("GetFunctionCodeSigningConfig", FunctionName="demo") == {"FunctionName": "demo"}
+    assert (await at.do("GetFunctionCodeSigningConfig", FunctionName="demo"))["CodeSigningConfigArn"] == ""
     assert (await at.do("GetRuntimeManagementConfig", FunctionName="demo"))["UpdateRuntimeOn"] == "Auto"
     assert (await at.do("GetFunctionRecursionConfig", FunctionName="demo"))["RecursiveLoop"] == "Allow"
     assert await at.code_of("GetFunctionCodeSigningConfig", FunctionName="nobody") == "ResourceNotFoundException"

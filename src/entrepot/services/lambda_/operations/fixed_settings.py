@@ -24,7 +24,8 @@ class FixedSettings:
 
     def get_function_code_signing_config(self, reader: Reader, request: Request, call: Call) -> Response:
         """Say that code is not signed: no configuration is named."""
-        return {"FunctionName": self._edge.known(reader, self._edge.reference(request)).name}
+        name = self._edge.known(reader, self._edge.reference(request)).name
+        return {"CodeSigningConfigArn": "", "FunctionName": name}
 
     def get_function_recursion_config(self, reader: Reader, request: Request, call: Call) -> Response:
         """Say that a function which invokes itself through a queue or topic is left alone: loops are not looked for."""
