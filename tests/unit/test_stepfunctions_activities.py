@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from entrepot.services.stepfunctions import activities
 from entrepot.services.stepfunctions.errors import (
     ActivityDoesNotExist,
     InvalidDefinitionError,
@@ -138,6 +139,19 @@ async def test_a_task_that_nobody_takes_times_out_and_is_given_to_nobody(here: S
     assert (await here.event_types(execution))[-2:] == ["ActivityTimedOut", "ExecutionFailed"]
     assert await here.service.get_activity_task(arn, None, limit_s=0) is None
     assert await here.database.read(lambda reader: reader.all("SELECT * FROM activity_task")) == []
+
+
+async def test_many_tasks_that_nobody_waits_for_hold_up_nobody(here: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activities, "used_by", lambda definition: False)  # so that their rows stay
+    arn = await activity(here)
+    machine_arn = await machine(here, arn)
+    for _ in range(activities.STALE_LIMIT + 5):
+        await here.call("StopExecution", executionArn=await here.begin(machine_arn))
+    execution = await here.begin(machine_arn, "alive")
+    token, given = await asyncio.wait_for(taken(here, arn), activities.LOOK_AGAIN_S / 2)
+    assert given == "alive"
+    await here.call("SendTaskSuccess", taskToken=token, output="1")
+    assert (await here.ended(execution))["status"] == "SUCCEEDED"
 
 
 async def test_a_task_waits_across_a_restart(tmp_path: Path) -> None:

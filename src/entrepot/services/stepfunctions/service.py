@@ -312,6 +312,7 @@ class StepFunctions:
                     taken = await self.database.write(lambda tx, of=activity: self._take(tx, of, worker))  # type: ignore[misc]
                     if taken is not None:
                         return taken
+                    continue  # those that nobody waits for any more are gone: look at what comes after them
                 left_s = (until_ms - clock.now_ms()) / 1_000
                 if left_s <= 0 or self._polls.stopped:
                     return None
