@@ -36,6 +36,7 @@ from entrepot.services import (
 )
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
+from entrepot.telemetry import Levels, Telemetry
 
 _log = logging.getLogger("entrepot")
 
@@ -101,6 +102,7 @@ class Composition:
             session=self._session,
             execution_history=self._execution_history,
             log_lines=self._log_lines,
+            on_settled=self._file_settled,
         )
         self.dynamodb = dynamodb.DynamoDB(self.database, self.account, on_item_changed=self.files.item_changed)
         self.s3 = s3.S3(
@@ -120,8 +122,8 @@ class Composition:
                 "service",
                 "events.amazonaws.com",
             ),
-            on_delivered=self.files.delivered,
-            on_delivery_failed=self.files.delivery_failed,
+            on_delivered=self._delivered,
+            on_delivery_failed=self._delivery_failed,
             on_replayed=self._replayed,
             check_policy=iam.check_resource_policy,
             send=self.outbound.send,
@@ -135,7 +137,7 @@ class Composition:
             principal_for_role=self.iam.principal_for_role,
             assume_role=self.iam.assumed_principal,
             write_log=self.write_log,
-            on_execution_changed=self.files.execution_changed,
+            on_execution_changed=self._execution_changed,
             send=self.outbound.send,
             open_connection=self._open_connection,
         )
@@ -150,6 +152,7 @@ class Composition:
             node_modules=folder.path(settings.workers.node_modules) if settings.workers.node_modules else None,
             endpoint_url=lambda: self.endpoint.url,
             write_log=self.write_log,
+            on_invoked=lambda *facts: self.telemetry.invocation(*facts),
             neighbours=lambda_.Neighbours(
                 self.operations,
                 self.iam.principal_for_role,
@@ -178,6 +181,7 @@ class Composition:
             run_action=self._run_alarm_action,
             emit=self._emit_alarm_event,
         )
+        self.telemetry = Telemetry(self.cloudwatch, settings.stack.name)
         for service, room in self._rooms():
             self.operations.add(service, room)
 
@@ -268,6 +272,51 @@ class Composition:
             "detail": detail,
         }
         return self.events.put_event(tx, event)
+
+    # ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _file_settled(self, settled: files.Settled) -> None:
+        if settled.status == "uploaded":
+            self.telemetry.file_arrived(settled.size_bytes, over_sftp=settled.over_sftp)
+        else:
+            self.telemetry.file_settled(settled.status, settled.size_bytes, settled.duration_ms)
+
+    def _execution_changed(self, tx: Transaction, change: stepfunctions.ExecutionChange) -> None:
+        self.files.execution_changed(tx, change)
+        began_ms = change.started_at_ms
+        duration_ms = None if change.stopped_at_ms is None else change.stopped_at_ms - began_ms
+        tx.after_commit(lambda: self.telemetry.execution(change.state_machine_arn, change.status, duration_ms))
+
+    def _delivered(self, tx: Transaction, delivery: events.Delivery) -> None:
+        self.files.delivered(tx, delivery)
+        rule_name = delivery.rule_arn.rsplit("/", 1)[-1]
+        tx.after_commit(lambda: self.telemetry.delivery(rule_name, failed=False))
+
+    def _delivery_failed(self, tx: Transaction, delivery: events.Delivery) -> None:
+        self.files.delivery_failed(tx, delivery)
+        rule_name = delivery.rule_arn.rsplit("/", 1)[-1]
+        tx.after_commit(lambda: self.telemetry.delivery(rule_name, failed=True))
+
+    async def levels(self) -> Levels:
+        """Return what is now: sessions, files by status, queues and their ages."""
+        now_ms = clock.now_ms()
+        counts, oldest_ms = await self.database.scan(
+            lambda reader: (self.files.count_by_status(reader), self.files.oldest_undelivered_ms(reader))
+        )
+        pending, letters = await self.database.read(
+            lambda reader: (self.events.count_pending(reader), self.events.count_dead_letters(reader))
+        )
+        pool = self.lambda_.pool.statistics()
+        return Levels(
+            sessions=len(await self.transfer.live_sessions()),
+            files=counts,
+            oldest_undelivered_s=None if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000,
+            pending_deliveries=pending,
+            dead_letters=letters,
+            queued_invocations=pool.waiting,
+            oldest_invocation_s=pool.oldest_age_s,
+            dropped_log_lines=self.logs.statistics().dropped,
+        )
 
     # ── what alarms set off ──────────────────────────────────────────────────────────────────────────────────────
 

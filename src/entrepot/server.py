@@ -72,6 +72,7 @@ class Server:
             raise _port_error("api", self.settings.server.api_port, error) from error
         await self._begin("queues", rooms.sqs.start(), rooms.sqs.stop)
         await self._begin("metrics", rooms.cloudwatch.start(), rooms.cloudwatch.stop)
+        await self._begin("telemetry", rooms.telemetry.start(rooms.levels), rooms.telemetry.stop)
         await self._begin("topics", rooms.sns.start(), rooms.sns.stop)
         await self._begin("functions", rooms.lambda_.start(), rooms.lambda_.stop)
         await self._begin("state machines", rooms.stepfunctions.start(), rooms.stepfunctions.stop)
@@ -112,6 +113,7 @@ class Server:
             ),
             principal_for=rooms.console_principal,
             audit=rooms.audit_console,
+            exposition=rooms.telemetry.exposition,
         )
         try:
             await self._begin("console", console.start(), console.stop)

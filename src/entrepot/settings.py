@@ -130,8 +130,6 @@ class Table(_Section, frozen=True):
     sort_key_type: Annotated[str, msgspec.Meta(pattern="^[SNB]$")] = "S"
     time_to_live: str | None = None
     stream: Annotated[str, msgspec.Meta(pattern="^(KEYS_ONLY|NEW_IMAGE|OLD_IMAGE|NEW_AND_OLD_IMAGES)$")] | None = None
-    time_to_live: str | None = None
-    stream: Annotated[str, msgspec.Meta(pattern="^(KEYS_ONLY|NEW_IMAGE|OLD_IMAGE|NEW_AND_OLD_IMAGES)$")] | None = None
 
 
 class Role(_Section, frozen=True):
@@ -156,24 +154,6 @@ class User(_Section, frozen=True):
     public_keys: tuple[str, ...] = ()
     session_policy: str | None = None
     tags: dict[str, str] = {}
-
-
-class TopicSubscription(_Section, frozen=True):
-    """`[[topics.NAME.subscriptions]]`: who gets the topic's messages: `email`, `email-json`, `https`, `http`, `chat` (a webhook
-    that takes `{"text": …}`), `sqs` or `lambda` with an address, a URL, or a queue's or function's name or ARN."""
-
-    protocol: str
-    endpoint: str
-    filter_policy: str | None = None
-    filter_policy_scope: Annotated[str, msgspec.Meta(pattern="^(MessageAttributes|MessageBody)$")] = "MessageAttributes"
-    raw: bool = False
-
-
-class Topic(_Section, frozen=True):
-    """`[topics.NAME]`: an SNS topic; `display_name` is the sender that mail shows."""
-
-    display_name: str = ""
-    subscriptions: tuple[TopicSubscription, ...] = ()
 
 
 class TopicSubscription(_Section, frozen=True):
@@ -266,7 +246,6 @@ class Settings(_Section, frozen=True):
     rules: dict[str, Rule] = {}
     state_machines: dict[str, StateMachine] = {}
     functions: dict[str, Function] = {}
-    topics: dict[str, Topic] = {}
     topics: dict[str, Topic] = {}
 
 

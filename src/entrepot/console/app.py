@@ -62,6 +62,7 @@ class Console:
         *,
         principal_for: Callable[[str], Principal],
         audit: Audit,
+        exposition: Callable[[], bytes] = lambda: b"",
         more: Mapping[str, Any] | None = None,
     ) -> None:
         self._operations = operations
@@ -83,6 +84,7 @@ class Console:
         state.stack_name = settings.stack_name
         state.sections = pages.SECTIONS
         state.vendor = frozenset(path.name for path in VENDOR.glob("*")) if VENDOR.is_dir() else frozenset()
+        state.exposition = exposition
         state.more = more or {}
         self._listener = Listener(self.app)
 

@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
-WIDTH = 640
+NARROW = 560
+WIDE = 1_160
+"""Widths of charts, in units of their view."""
+
 HEIGHT = 180
 LEFT = 44
 BOTTOM = 24
@@ -37,13 +40,15 @@ class Slice:
     value: float
 
 
-def bars(lines: Sequence[Line], start_ms: int, end_ms: int, period_ms: int, title: str) -> Markup:
+def bars(
+    lines: Sequence[Line], start_ms: int, end_ms: int, period_ms: int, title: str, all_width: int = NARROW
+) -> Markup:
     """Return stacked bars, one for each period."""
     periods = range(start_ms // period_ms * period_ms, end_ms, period_ms)
     values = [dict(line.points) for line in lines]
     most = max((sum(value.get(at_ms, 0.0) for value in values) for at_ms in periods), default=0.0)
     top = _rounded(most)
-    width = (WIDTH - LEFT) / max(1, len(periods))
+    width = (all_width - LEFT) / max(1, len(periods))
     marks: list[Markup] = []
     for place, at_ms in enumerate(periods):
         below = 0.0
@@ -60,10 +65,10 @@ def bars(lines: Sequence[Line], start_ms: int, end_ms: int, period_ms: int, titl
                 ).format(line.kind, LEFT + place * width + 0.5, y, max(1.0, width - 1), height, text)
             )
             below += height
-    return _framed(marks, lines, top, start_ms, end_ms, title)
+    return _framed(marks, lines, top, start_ms, end_ms, title, all_width)
 
 
-def curves(lines: Sequence[Line], start_ms: int, end_ms: int, title: str) -> Markup:
+def curves(lines: Sequence[Line], start_ms: int, end_ms: int, title: str, all_width: int = NARROW) -> Markup:
     """Return lines over time."""
     most = max((value for line in lines for _, value in line.points), default=0.0)
     top = _rounded(most)
@@ -72,7 +77,7 @@ def curves(lines: Sequence[Line], start_ms: int, end_ms: int, title: str) -> Mar
     for line in lines:
         places = [
             (
-                LEFT + (at_ms - start_ms) / span * (WIDTH - LEFT),
+                LEFT + (at_ms - start_ms) / span * (all_width - LEFT),
                 HEIGHT - BOTTOM - max(0.0, value) / top * (HEIGHT - TOP - BOTTOM),
             )
             for at_ms, value in line.points
@@ -87,7 +92,7 @@ def curves(lines: Sequence[Line], start_ms: int, end_ms: int, title: str) -> Mar
                 line.kind, drawn, line.label, last
             )
         )
-    return _framed(marks, lines, top, start_ms, end_ms, title)
+    return _framed(marks, lines, top, start_ms, end_ms, title, all_width)
 
 
 def pie(slices: Sequence[Slice], title: str) -> Markup:
@@ -120,7 +125,7 @@ def pie(slices: Sequence[Slice], title: str) -> Markup:
 
 
 def _framed(
-    marks: Sequence[Markup], lines: Sequence[Line], top: float, start_ms: int, end_ms: int, title: str
+    marks: Sequence[Markup], lines: Sequence[Line], top: float, start_ms: int, end_ms: int, title: str, all_width: int
 ) -> Markup:
     """Return marks within axes, with a legend and the numbers as a table."""
     axes = []
@@ -130,7 +135,7 @@ def _framed(
             Markup(
                 '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
                 '<text class="axis" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(LEFT, WIDTH, y, y, LEFT - 6, y + 4, _figure(top * tick / TICKS))
+            ).format(LEFT, all_width, y, y, LEFT - 6, y + 4, _figure(top * tick / TICKS))
         )
     span = end_ms - start_ms
     for tick in range(5):
@@ -138,7 +143,7 @@ def _framed(
         anchor = "start" if tick == 0 else "end" if tick == 4 else "middle"
         axes.append(
             Markup('<text class="axis" x="{:.1f}" y="{}" text-anchor="{}">{}</text>').format(
-                LEFT + (WIDTH - LEFT) * tick / 4, HEIGHT - 6, anchor, _clock(at_ms, span // 4)
+                LEFT + (all_width - LEFT) * tick / 4, HEIGHT - 6, anchor, _clock(at_ms, span // 4)
             )
         )
     legend = Markup("").join(
@@ -154,9 +159,9 @@ def _framed(
         for line in lines
     )
     return Markup(
-        '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}" preserveAspectRatio="none">{}{}</svg>'
+        '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
         '<ul class="legend">{}</ul><table class="for-readers"><caption>{}</caption>{}</table></div>'
-    ).format(WIDTH, HEIGHT, title, Markup("").join(axes), Markup("").join(marks), legend, title, rows)
+    ).format(all_width, HEIGHT, title, Markup("").join(axes), Markup("").join(marks), legend, title, rows)
 
 
 def _rounded(most: float) -> float:

@@ -2,7 +2,7 @@
 
 from starlette.routing import Route
 
-from entrepot.console.pages import file, files, live, login, overview
+from entrepot.console.pages import file, files, live, login, metrics, overview
 
 SECTIONS = (
     ("overview", "Overview", "/"),
@@ -16,4 +16,4 @@ SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
 
 def routes() -> list[Route]:
     """Return every route of the console."""
-    return [route for module in (overview, files, file, live, login) for route in module.ROUTES]
+    return [route for module in (overview, files, file, live, login, metrics) for route in module.ROUTES]

@@ -26,7 +26,9 @@ async def file(request: Request) -> Response:
 
 def _spread(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the entries with their place in the waterfall: start and width in thousandths of the whole."""
-    times = [moment.timestamp() * 1000 for entry in timeline if (moment := render.moment(entry["at"])) is not None]
+    times = [
+        moment.timestamp() * 1000 for entry in timeline if (moment := render.moment(entry["timestamp"])) is not None
+    ]
     if not times:
         return []
     first, last = min(times), max(times)

@@ -141,10 +141,11 @@ async def _charts(asking: Ask, start_ms: int, end_ms: int, period_ms: int) -> di
     drawn: dict[str, Markup] = {}
     for name, title, kind, _, lines in CHARTS:
         series = [charts.Line(line[0], line[1], points.get(f"{name}_{place}", [])) for place, line in enumerate(lines)]
+        width = charts.WIDE if name == "transferred" else charts.NARROW
         if kind == "bars":
-            drawn[name] = charts.bars(series, start_ms, end_ms, period_ms, title)
+            drawn[name] = charts.bars(series, start_ms, end_ms, period_ms, title, width)
         else:
-            drawn[name] = charts.curves(series, start_ms, end_ms, title)
+            drawn[name] = charts.curves(series, start_ms, end_ms, title, width)
     return {"drawn": drawn, "titles": {name: title for name, title, *_ in CHARTS}}  # type: ignore[dict-item]
 
 

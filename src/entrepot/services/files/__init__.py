@@ -14,6 +14,7 @@ from entrepot.services.files.ports import (
     PutMetadataItem,
     Redeliver,
     SessionFacts,
+    Settled,
 )
 from entrepot.services.files.record import FileRecord, Pipeline
 from entrepot.services.files.redrive import replayed
@@ -33,6 +34,7 @@ __all__ = [
     "PutMetadataItem",
     "Redeliver",
     "SessionFacts",
+    "Settled",
     "operations",
     "replayed",
 ]

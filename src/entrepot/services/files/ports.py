@@ -109,6 +109,19 @@ class LoggedLine:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A file reached `status` (uploaded, transferred, failed); `duration_ms` is the time since its arrival."""
+
+    status: str
+    size_bytes: int
+    duration_ms: int | None
+    over_sftp: bool
+
+
+OnSettled: TypeAlias = Callable[[Settled], None]
+"""`on_settled(settled)`: called on the event loop, after the commit."""
+
 PutMetadataItem: TypeAlias = Callable[[Transaction, str, dict[str, Any]], None]
 """`put_metadata_item(tx, table_name, attributes)`: set attributes (plain values, `file_id` is the key) of an item, creating
 it where missing. None removes an attribute; attributes that are not named stay."""

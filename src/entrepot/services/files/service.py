@@ -21,13 +21,16 @@ from entrepot.services.files.ports import (
     ExecutionHistory,
     FindSession,
     LogLines,
+    OnSettled,
     PutMetadataItem,
     Redeliver,
+    Settled,
 )
 from entrepot.services.files.record import (
     FAILED,
     STATUSES,
     TRANSFERRED,
+    TRANSFERRING,
     UPLOADED,
     FileRecord,
     Pipeline,
@@ -62,6 +65,7 @@ class Files:
         session: FindSession | None = None,
         execution_history: ExecutionHistory | None = None,
         log_lines: LogLines | None = None,
+        on_settled: OnSettled | None = None,
     ) -> None:
         self.database = database
         self.account = account
@@ -69,6 +73,8 @@ class Files:
         self.find_session = session
         self.execution_history = execution_history
         self.log_lines = log_lines
+        self._on_settled = on_settled
+        self._counted = (0, 0)
         self._put_metadata_item = put_metadata_item
         self._delete_metadata_item = delete_metadata_item
         self._pipeline_ids: dict[Pipeline, int] = {}
@@ -128,6 +134,7 @@ class Files:
                 "status": "uploaded",
             },
         )
+        self._tell(tx, UPLOADED, created.size_bytes, None, over_sftp=call.session_id is not None)
 
     def object_copied(self, tx: Transaction, created: CreatedObject) -> None:
         """Record that a version of a source bucket was copied (a delivery, when it went into another bucket)."""
@@ -170,8 +177,15 @@ class Files:
         if file is None:
             return
         tx.execute("DELETE FROM files_file WHERE sequence = ?", (file.sequence,))
+        sequence = file.sequence
+        tx.after_commit(lambda: self._uncount(sequence))
         if self._delete_metadata_item is not None:
             self._delete_metadata_item(tx, file.pipeline.metadata_table, file.file_id)
+
+    def _uncount(self, sequence: int) -> None:
+        last, total = self._counted
+        if sequence <= last:
+            self._counted = (last, total - 1)
 
     # ── DynamoDB reports ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,10 +213,14 @@ class Files:
         transferred_at_ms = None
         if now[0] == "transferred":
             transferred_at_ms = _timestamp_ms(now[1]) or clock.now_ms()
-        tx.execute(
-            "UPDATE files_file SET status = ?, transferred_at_ms = ?, error_message = ? WHERE file_id = ?",
-            (STATUSES.index(now[0]), transferred_at_ms, _bounded(now[2]), file_id),
+        status = STATUSES.index(now[0])
+        row = tx.one(
+            "UPDATE files_file SET status = ?, transferred_at_ms = ?, error_message = ? WHERE file_id = ? "
+            "RETURNING size_bytes, uploaded_at_ms",
+            (status, transferred_at_ms, _bounded(now[2]), file_id),
         )
+        if row is not None:
+            self._tell(tx, status, row[0], row[1])
 
     # ── EventBridge reports ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -303,6 +321,18 @@ class Files:
             "error_message": error_message,
         }
         self._put_item(tx, file.pipeline, item)
+        self._tell(tx, status, file.size_bytes, file.uploaded_at_ms)
+
+    def _tell(
+        self, tx: Transaction, status: int, size_bytes: int, uploaded_at_ms: int | None, *, over_sftp: bool = False
+    ) -> None:
+        """Report what settled, once it is durable; being under way is no settlement."""
+        if self._on_settled is None or status == TRANSFERRING or (status == UPLOADED and uploaded_at_ms is not None):
+            return
+        on_settled = self._on_settled
+        duration_ms = None if uploaded_at_ms is None else clock.now_ms() - uploaded_at_ms
+        settled = Settled(STATUSES[status], size_bytes, duration_ms, over_sftp)
+        tx.after_commit(lambda: on_settled(settled))
 
     def note(self, tx: Transaction, sequence: int, at_ms: int, kind: str, facts: Mapping[str, Any]) -> None:
         """Keep something that seldom happens, for the timeline."""
@@ -312,13 +342,30 @@ class Files:
         )
 
     def count_by_status(self, reader: Reader) -> dict[str, int]:
-        """Return how many files have each status."""
+        """Return how many files have each status.
+
+        All files are counted once after a start, then only those that came since: ten million take half a second.
+        """
         counts = dict.fromkeys(STATUSES, 0)
         rows = reader.all("SELECT status, count(*) FROM files_file WHERE status <> 2 GROUP BY status")
         counts |= {STATUSES[status]: count for status, count in rows}
-        total = reader.one("SELECT count(*) FROM files_file")
-        counts["transferred"] = (0 if total is None else int(total[0])) - sum(counts.values())
+        last, total = self._counted
+        newer = reader.one("SELECT count(*), max(sequence) FROM files_file WHERE sequence > ?", (last,))
+        if newer is not None and newer[0]:
+            last, total = self._counted = (newer[1], total + newer[0])
+        counts["transferred"] = total - sum(counts.values())
         return counts
+
+    def oldest_undelivered_ms(self, reader: Reader) -> int | None:
+        """Return when the oldest file arrived that is neither delivered nor failed; None when there is none."""
+        rows = [
+            reader.one(
+                "SELECT uploaded_at_ms FROM files_file WHERE status <> 2 AND status = ? ORDER BY sequence LIMIT 1",
+                (status,),
+            )
+            for status in (UPLOADED, TRANSFERRING)
+        ]
+        return min((row[0] for row in rows if row is not None), default=None)
 
     def _put_item(self, tx: Transaction, pipeline: Pipeline, item: dict[str, Any]) -> None:
         self._own_item = item["file_id"]

@@ -29,7 +29,12 @@ from entrepot.services.lambda_.configuration import (
     not_found,
 )
 from entrepot.services.lambda_.destinations import Destinations
-from entrepot.services.lambda_.errors import InvalidRequestContentError, RequestTooLargeError, ResourceNotFoundError
+from entrepot.services.lambda_.errors import (
+    InvalidRequestContentError,
+    RequestTooLargeError,
+    ResourceNotFoundError,
+    TooManyRequestsError,
+)
 from entrepot.services.lambda_.event_source_mappings import EventSourceMapping
 from entrepot.services.lambda_.event_sources import EventSources
 from entrepot.services.lambda_.invocation import PAYLOAD_LIMIT_BYTES, Invocation, InvocationResult
@@ -41,6 +46,9 @@ from entrepot.services.lambda_.worker import Surroundings, WorkerCredentials
 
 IssueCredentials: TypeAlias = Callable[[str, str], WorkerCredentials]
 """(role_arn, session_name) → temporary credentials of the role, valid for some hours. Must not block."""
+
+OnInvoked: TypeAlias = Callable[[str, str, float], None]
+"""`on_invoked(function_name, outcome, duration_ms)`; outcome is success, error or throttle. The wait for a worker counts in."""
 
 _log = logging.getLogger("entrepot.lambda")
 
@@ -64,6 +72,7 @@ class Lambda:
         isolation: Mode = "best-effort",
         node_modules: Path | None = None,
         neighbours: Neighbours | None = None,
+        on_invoked: OnInvoked = lambda name, outcome, duration_ms: None,
     ) -> None:
         self.account = account
         self.database = database
@@ -72,6 +81,7 @@ class Lambda:
         self.code = folder / "code"
         self._scratch = folder / "scratch"
         self._write_log = write_log
+        self._on_invoked = on_invoked
         self._functions: dict[str, Known] = {}
         self.pool = pool.Pool(
             Surroundings(
@@ -253,8 +263,15 @@ class Lambda:
             trace_id=f"Root=1-{clock.now_ms() // 1000:08x}-{ids.random_hex(12)};Sampled=0",
             version=configuration.version,
         )
-        self.pool.submit(configuration, invocation)
-        return await invocation.future
+        begun_s = clock.monotonic_s()
+        try:
+            self.pool.submit(configuration, invocation)
+            result: InvocationResult = await invocation.future
+        except TooManyRequestsError:
+            self._on_invoked(name, "throttle", 0.0)
+            raise
+        self._on_invoked(name, "error" if result.function_error else "success", (clock.monotonic_s() - begun_s) * 1000)
+        return result
 
     def _chosen(self, name: str, qualifier: str) -> FunctionConfiguration | None:
         """Return the version that runs one invocation, from memory; None when it is not there."""

@@ -1,0 +1,238 @@
+"""What happens, counted twice: as CloudWatch's metrics under AWS's names, and for Prometheus at /metrics.
+
+Rooms report facts through typed callables that the composition passes in; here is the only list of what is measured. What is
+counted is counted after its commit. Labels are bounded: names that the operator gives (rules, functions, state machines),
+statuses, never keys, users or customers.
+
+Sources: https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html,
+https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
+https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html,
+https://docs.aws.amazon.com/transfer/latest/userguide/monitoring.html, https://prometheus.io/docs/practices/naming/
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from entrepot import clock
+from entrepot.errors import StorageError
+from entrepot.services.cloudwatch import CloudWatch, Metric
+
+NAMESPACE = "Entrepot"
+"""The namespace of what AWS has no metric for: files and their deliveries."""
+
+RESOLUTION_MS = 10_000
+"""Entrepot's own metrics are kept for each ten seconds, too, so that alarms can have periods of ten seconds."""
+
+GAUGES_INTERVAL_S = 10.0
+"""How often levels (sessions, ages, queues) are looked at."""
+
+LABELS_LIMIT = 1_000
+"""Functions, rules or state machines that have series of their own; the others are counted as `other`."""
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+_DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
+
+_log = logging.getLogger("entrepot")
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What is now: ages in seconds, None when nothing waits."""
+
+    sessions: int
+    files: Mapping[str, int]
+    oldest_undelivered_s: float | None
+    pending_deliveries: int
+    dead_letters: int
+    queued_invocations: int
+    oldest_invocation_s: float | None
+    dropped_log_lines: int
+
+
+class Telemetry:
+    """Counts what it is told. Everything is called from the event loop's thread."""
+
+    def __init__(self, cloudwatch: CloudWatch, server_id: str) -> None:
+        self._cloudwatch = cloudwatch
+        self._server_id = server_id
+        self._names: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+        self.registry = registry = CollectorRegistry()
+        self._files = Counter("entrepot_files", "Files that reached a status.", ["status"], registry=registry)
+        self._bytes = Counter("entrepot_file_bytes", "Bytes of files that arrived.", registry=registry)
+        self._delivery = Histogram(
+            "entrepot_delivery_duration_seconds",
+            "Time from a file's arrival to its delivery.",
+            registry=registry,
+            buckets=_DURATIONS_S,
+        )
+        self._executions = Counter(
+            "entrepot_executions", "Executions that began or ended.", ["state_machine", "status"], registry=registry
+        )
+        self._execution_time = Histogram(
+            "entrepot_execution_duration_seconds",
+            "Time from an execution's begin to its end.",
+            ["state_machine"],
+            registry=registry,
+            buckets=_DURATIONS_S,
+        )
+        self._invocations = Counter(
+            "entrepot_function_invocations", "Invocations of functions.", ["function", "outcome"], registry=registry
+        )
+        self._invocation_time = Histogram(
+            "entrepot_function_duration_seconds",
+            "Time that invocations took.",
+            ["function"],
+            registry=registry,
+            buckets=_DURATIONS_S,
+        )
+        self._deliveries = Counter(
+            "entrepot_event_deliveries",
+            "Events delivered to targets, or given up.",
+            ["rule", "outcome"],
+            registry=registry,
+        )
+        self._levels = {
+            name: Gauge(f"entrepot_{name}", text, registry=registry)
+            for name, text in (
+                ("sessions", "SFTP sessions that are open."),
+                ("oldest_undelivered_file_age_seconds", "Age of the oldest file that is not delivered (0: none)."),
+                ("pending_deliveries", "Events that wait for their targets."),
+                ("dead_letters", "Events that were given up."),
+                ("queued_invocations", "Invocations that wait for a worker."),
+                ("oldest_queued_invocation_age_seconds", "Age of the oldest invocation that waits (0: none)."),
+                ("dropped_log_lines", "Log lines dropped since the start because they came too fast."),
+            )
+        }
+        self._by_status = Gauge("entrepot_files_in_status", "Files by status.", ["status"], registry=registry)
+
+    # ── levels ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, look: Callable[[], Awaitable[Levels]]) -> None:
+        """Begin to look at levels."""
+        self._task = asyncio.create_task(self._keep_looking(look), name="telemetry")
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _keep_looking(self, look: Callable[[], Awaitable[Levels]]) -> None:
+        while True:
+            try:
+                self.level(await look())
+            except StorageError as error:
+                _log.error("Levels cannot be measured: %s It is tried again.", error)
+            except Exception:  # noqa: BLE001 - the task's top frame: measuring must go on
+                _log.exception("Levels could not be measured; it is tried again.")
+            await asyncio.sleep(GAUGES_INTERVAL_S)
+
+    def level(self, now: Levels) -> None:
+        """Record what is now."""
+        figures = {
+            "sessions": now.sessions,
+            "oldest_undelivered_file_age_seconds": now.oldest_undelivered_s or 0.0,
+            "pending_deliveries": now.pending_deliveries,
+            "dead_letters": now.dead_letters,
+            "queued_invocations": now.queued_invocations,
+            "oldest_queued_invocation_age_seconds": now.oldest_invocation_s or 0.0,
+            "dropped_log_lines": now.dropped_log_lines,
+        }
+        for name, value in figures.items():
+            self._levels[name].set(value)
+        for status, count in now.files.items():
+            self._by_status.labels(status).set(count)
+        self._own("Sessions", now.sessions, "Count")
+        self._own("OldestUndeliveredAge", now.oldest_undelivered_s or 0.0, "Seconds")
+        self._own("PendingDeliveries", now.pending_deliveries, "Count")
+        self._own("OldestInvocationAge", now.oldest_invocation_s or 0.0, "Seconds")
+
+    def exposition(self) -> bytes:
+        """Return all for Prometheus, in its text format."""
+        return generate_latest(self.registry)
+
+    # ── facts ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def file_arrived(self, size_bytes: int, *, over_sftp: bool) -> None:
+        """A file is in a source bucket."""
+        self._files.labels("uploaded").inc()
+        self._bytes.inc(size_bytes)
+        self._own("Files", 1, "Count", Status="uploaded")
+        self._own("Bytes", size_bytes, "Bytes", Direction="in")
+        if over_sftp:
+            self._aws("AWS/Transfer", "FilesIn", 1, "Count", ServerId=self._server_id)
+            self._aws("AWS/Transfer", "BytesIn", size_bytes, "Bytes", ServerId=self._server_id)
+
+    def file_settled(self, status: str, size_bytes: int, duration_ms: int | None) -> None:
+        """A file was delivered, or failed."""
+        self._files.labels(status).inc()
+        self._own("Files", 1, "Count", Status=status)
+        if status == "transferred" and duration_ms is not None:
+            self._delivery.observe(duration_ms / 1000)
+            self._own("DeliveryDuration", duration_ms, "Milliseconds")
+            self._own("Bytes", size_bytes, "Bytes", Direction="out")
+
+    def execution(self, state_machine_arn: str, status: str, duration_ms: int | None) -> None:
+        """An execution began (RUNNING) or ended."""
+        names = {
+            "RUNNING": "ExecutionsStarted",
+            "SUCCEEDED": "ExecutionsSucceeded",
+            "FAILED": "ExecutionsFailed",
+            "TIMED_OUT": "ExecutionsTimedOut",
+            "ABORTED": "ExecutionsAborted",
+        }
+        name = self._bounded(state_machine_arn.rsplit(":", 1)[-1])
+        self._executions.labels(name, status.lower()).inc()
+        for dimensions in ({"StateMachineArn": state_machine_arn}, {}):
+            self._aws("AWS/States", names[status], 1, "Count", **dimensions)
+            if duration_ms is not None:
+                self._aws("AWS/States", "ExecutionTime", duration_ms, "Milliseconds", **dimensions)
+        if duration_ms is not None:
+            self._execution_time.labels(name).observe(duration_ms / 1000)
+
+    def invocation(self, function_name: str, outcome: str, duration_ms: float) -> None:
+        """A function was invoked; `outcome` is success, error or throttle."""
+        name = self._bounded(function_name)
+        self._invocations.labels(name, outcome).inc()
+        for dimensions in ({"FunctionName": function_name}, {}):
+            if outcome == "throttle":
+                self._aws("AWS/Lambda", "Throttles", 1, "Count", **dimensions)
+                continue
+            self._aws("AWS/Lambda", "Invocations", 1, "Count", **dimensions)
+            self._aws("AWS/Lambda", "Errors", float(outcome == "error"), "Count", **dimensions)
+            self._aws("AWS/Lambda", "Duration", duration_ms, "Milliseconds", **dimensions)
+        if outcome != "throttle":
+            self._invocation_time.labels(name).observe(duration_ms / 1000)
+
+    def delivery(self, rule_name: str, *, failed: bool) -> None:
+        """An event reached a rule's target, or was given up."""
+        self._deliveries.labels(self._bounded(rule_name), "failed" if failed else "delivered").inc()
+        for dimensions in ({"RuleName": rule_name}, {}):
+            self._aws("AWS/Events", "FailedInvocations" if failed else "Invocations", 1, "Count", **dimensions)
+            if not failed:
+                self._aws("AWS/Events", "TriggeredRules", 1, "Count", **dimensions)
+
+    # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _bounded(self, name: str) -> str:
+        if name not in self._names:
+            if len(self._names) >= LABELS_LIMIT:
+                return "other"
+            self._names.add(name)
+        return name
+
+    def _own(self, name: str, value: float, unit: str, **dimensions: str) -> None:
+        at_ms = clock.now_ms() // RESOLUTION_MS * RESOLUTION_MS
+        self._cloudwatch.record(Metric.of(NAMESPACE, name, **dimensions), value, unit=unit, at_ms=at_ms, resolution_s=1)
+
+    def _aws(self, namespace: str, name: str, value: float, unit: str, **dimensions: str) -> None:
+        self._cloudwatch.record(Metric.of(namespace, name, **dimensions), value, unit=unit)
