@@ -1,4 +1,4 @@
-"""Distributed Maps over a real ledger: children, map runs, results, failures, redrive, stop, and death at every commit."""
+"""Distributed Maps over a real ledger: children, map runs, results, failures, redrive, stop."""
 
 import asyncio
 import gzip
@@ -14,11 +14,10 @@ from botocore.validate import ParamValidator
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.errors import AwsError
 from entrepot.services import s3, stepfunctions
-from entrepot.services.stepfunctions.maps import driver
+from entrepot.services.stepfunctions.maps import driver, results
 from entrepot.services.stepfunctions.shapes import service_model
 from tests.unit.stepfunctions_objects import Objects
 from tests.unit.stepfunctions_site import ACCOUNT, ROOT, TABLES, Functions, Site, site
-from tests.unit.test_stepfunctions_crash import Crash, comparable
 
 PASS = {"StartAt": "P", "States": {"P": {"Type": "Pass", "End": True}}}
 CALL = "arn:aws:lambda:us-east-1:111111111111:function:work"
@@ -372,85 +371,41 @@ async def test_an_object_is_mapped_over_by_its_members_and_maps_nest(tmp_path: P
         assert json.loads(execution["output"]) == [[{"k": "a", "v": 1}, {"k": "b", "v": 2}], []]
 
 
+@pytest.mark.parametrize(("transformation", "first"), [("COMPACT", [0, 0]), ("FLATTEN", 0), ("NONE", None)])
+async def test_results_go_into_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, transformation: str, first: Any
+) -> None:
+    monkeypatch.setattr(results, "PAGE", 3)
+    monkeypatch.setattr(results, "FILE_LIMIT_BYTES", 10)
+    writer = {**WRITER, "WriterConfig": {"Transformation": transformation, "OutputType": "JSONL"}}
+    async with opened(tmp_path) as (here, objects):
+        execution, _ = await here.run(machine(ResultWriter=writer), [[number, number] for number in range(10)])
+        manifest = json.loads(objects.contents[f"out/{json.loads(execution['output'])['ResultWriterDetails']['Key']}"])
+        files = [objects.contents[f"out/{file['Key']}"] for file in manifest["ResultFiles"]["SUCCEEDED"]]
+        assert len(files) > 1
+        lines = [json.loads(line) for line in b"".join(files).splitlines()]
+        assert len(lines) == (20 if transformation == "FLATTEN" else 10)
+        assert lines[0] == first if first is not None else lines[0]["Output"] == "[0,0]"
+
+
+@pytest.mark.parametrize(
+    ("action", "error"), [("s3:GetObject", "States.ItemReaderFailed"), ("s3:PutObject", "States.ResultWriterFailed")]
+)
+async def test_the_role_needs_its_rights_on_the_buckets(tmp_path: Path, action: str, error: str) -> None:
+    async with opened(tmp_path) as (here, objects):
+        objects.contents["in/items"] = b"[1]"
+        here.denied.add(action)
+        execution, _ = await here.run(machine(ItemReader=reader(InputType="JSON"), ResultWriter=WRITER), {})
+        assert execution["error"] == error
+        assert f"is not authorized to perform: {action}" in execution["cause"]
+
+
 async def test_results_that_are_too_large_fail_the_run(tmp_path: Path) -> None:
     functions = Functions()
     functions.handlers["work"] = lambda event: "x" * 100_000
     async with opened(tmp_path, functions) as (here, _):
         execution, _ = await here.run(machine(TASK), [1, 2, 3])
         assert (execution["status"], execution["error"]) == ("FAILED", "States.DataLimitExceeded")
-
-
-PUT = {
-    "StartAt": "Put",
-    "States": {
-        "Put": {
-            "Type": "Task",
-            "Resource": "arn:aws:states:::dynamodb:putItem",
-            "Parameters": {"TableName": "t", "Item": {"name": {"S.$": "$.Items[0]"}}},
-            "ResultPath": None,
-            "Next": "Call",
-        },
-        "Call": {"Type": "Task", "Resource": CALL, "End": True},
-    },
-}
-DURABLE = machine(
-    PUT,
-    MaxConcurrency=2,
-    ItemReader=reader(InputType="JSONL"),
-    ItemBatcher={"MaxItemsPerBatch": 1},
-    ResultWriter=WRITER,
-)
-
-
-async def interrupted(folder: Path, left: int, lost: bool) -> tuple[Any, bool]:
-    """Run the machine, die at the commit number `left`, restart, and return what it came to."""
-    folder.mkdir()
-    objects = Objects()
-    objects.contents["in/items"] = b'"a"\n"b"\n"c"\n"d"\n"e"\n'
-    async with site(folder, refusing(), start=False) as before:
-        before.operations.add("s3", objects.operations())
-        name = await before.create("m", DURABLE)
-        crash = Crash(before, left, lost)
-        await before.service.start()
-        arn = name.replace("stateMachine", "execution") + ":run"
-        running = asyncio.ensure_future(_whole(before, name, arn))
-        crashed = asyncio.ensure_future(crash.crashed.wait())
-        await asyncio.wait({running, crashed}, return_when=asyncio.FIRST_COMPLETED)
-        died = not running.done()
-        for task in (running, crashed):
-            task.cancel()
-        await asyncio.gather(running, crashed, return_exceptions=True)
-    async with site(folder, refusing()) as after:
-        after.operations.add("s3", objects.operations())
-        try:
-            await after.call("DescribeExecution", executionArn=arn)
-        except AwsError:
-            await after.begin(name, {}, "run")
-        execution = await after.ended(arn)
-        history = comparable(await after.history(arn))
-        run = await run_of(after, arn)
-        counts = await after.database.read(lambda reader: reader.all("SELECT name, writes FROM item ORDER BY name"))
-        rows = await after.database.read(lambda reader: reader.one("SELECT COUNT(*) FROM execution"))
-    assert counts == [(letter, 1) for letter in "abcde"], "an effect was repeated or lost"
-    assert rows == (6,), "a child began twice, or not at all"
-    assert run["itemCounts"] == counted(succeeded=5, total=5, resultsWritten=5)
-    return (execution["status"], history), died
-
-
-async def _whole(here: Site, machine_arn: str, arn: str) -> None:
-    await here.begin(machine_arn, {}, "run")
-    await here.ended(arn)
-
-
-@pytest.mark.parametrize("lost", [False, True], ids=["after-commit", "before-commit"])
-async def test_a_map_run_that_dies_at_any_commit_ends_as_if_nothing_had_happened(tmp_path: Path, lost: bool) -> None:
-    boundaries = range(1, 15)
-    outcomes = await asyncio.gather(*(interrupted(tmp_path / str(left), left, lost) for left in boundaries))
-    expected, died = await interrupted(tmp_path / "undisturbed", 10_000, lost)
-    assert not died and expected[0] == "SUCCEEDED"
-    assert sum(died for _, died in outcomes) >= 8, "most boundaries must lie inside the execution"
-    for left, (outcome, _) in zip(boundaries, outcomes, strict=True):
-        assert outcome == expected, f"after {left} transactions"
 
 
 async def test_the_real_s3_is_read_and_written(tmp_path: Path) -> None:
