@@ -1,9 +1,10 @@
 """Step Functions: state machines in the Amazon States Language, and their durable executions.
 
-`language/` reads definitions, `interpreter.py` steps through them without any I/O, `executor.py` makes each step durable
-and acts, `integrations.py` knows what a task's resource stands for, `operations/` is the API; `versions.py`, `activities.py`,
-`maps/` and `http_task.py` are subjects of their own, `single_state.py` runs one state for TestState. This room must not
-import another service: tasks go through the gate (`Operations`), what others want to know goes through typed callables.
+`language/` reads definitions, `interpreter.py` and `steps/` step through them without any I/O, `executor.py` makes each step
+durable and acts, `maps/` runs the children of distributed Maps, `integrations.py` knows what a task's resource stands for,
+`operations/` is the API; `versions.py`, `activities.py`, `maps/` and `http_task.py` are subjects of their own,
+`single_state.py` runs one state for TestState. This room must not import another service: tasks go through the gate
+(`Operations`), what others want to know goes through typed callables.
 
 Source: https://docs.aws.amazon.com/step-functions/latest/dg/welcome.html
 """
