@@ -112,3 +112,13 @@ def test_a_functions_own_user_may_read_its_code_whatever_the_servers_umask(tmp_p
         folder.chmod(0o700)
     code.collect_garbage(root, [sha256])
     assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+
+
+def test_what_npm_links_is_left_out(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "node_modules" / ".bin").mkdir(parents=True)
+    (source / "node_modules" / "tool.js").write_text("1")
+    (source / "node_modules" / ".bin" / "tool").symlink_to("../tool.js")
+    sha256, _ = code.install_folder(source, tmp_path / "code")
+    installed = tmp_path / "code" / sha256
+    assert [path.name for path in installed.rglob("*") if path.is_file()] == ["tool.js"]

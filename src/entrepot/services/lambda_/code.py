@@ -29,7 +29,9 @@ CODE_LIMIT_BYTES = 262_144_000
 FILES_LIMIT = 20_000
 """Files in a function's code."""
 
-_SKIPPED = frozenset({"__pycache__", ".git"})
+_SKIPPED = frozenset({"__pycache__", ".git", ".bin"})
+"""Folders of a function that are not its code; `.bin` holds npm's links to programs."""
+
 _CHUNK = 1024 * 1024
 _SEARCHABLE = 0o755
 """The mode of all folders of code."""
