@@ -86,6 +86,7 @@ class Upgrade:
         clients = self.clients()
         until = (datetime.now(UTC) + timedelta(seconds=UNDER_WAY_S)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         clients.put_event("by-event-upgrade")
+        clients.put_call("called-upgrade")
         for machine in sorted(set(self.kinds) - {"by-event", "failing-child"}, key=lambda machine: machine == "map"):
             for number in range(2 if machine == "client" else 1):
                 name = f"{machine}-upgrade{'d' * number}"
@@ -142,8 +143,8 @@ def test_what_the_previous_code_began_ends_under_this_one(upgrade: Upgrade, end:
     else:
         stack.kill()
 
-    stack = upgrade.upgrade().start()
     book.born()
+    stack = upgrade.upgrade().start()
     after = Api(stack)
     assert "RUNNING" in upgrade.statuses(), "the first server left nothing to do"
     assert stack.delivered("demo/queued.bin")["sha256"] != delivered["sha256"]

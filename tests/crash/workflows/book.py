@@ -29,9 +29,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Life:
-    """From when to when (seconds since the epoch) the server was there; `ended_s` is infinite for the present one."""
+    """From when to when (seconds since the epoch) there was a server; `ended_s` is infinite for the present one.
 
-    ready_s: float
+    It fires timers before it says that it is ready.
+    """
+
+    began_s: float
     ended_s: float
 
 
@@ -92,10 +95,10 @@ class Book:
             return source.choice(list(self.tokens.items())) if self.tokens else None
 
     def born(self) -> None:
-        """The server is ready."""
+        """The server is about to be started."""
         self.lives.append(Life(time.time(), float("inf")))
 
     def died(self) -> None:
         """The server is dead."""
         if self.lives and self.lives[-1].ended_s == float("inf"):
-            self.lives[-1] = Life(self.lives[-1].ready_s, time.time())
+            self.lives[-1] = Life(self.lives[-1].began_s, time.time())

@@ -163,14 +163,24 @@ class Clients:
                 FunctionName=FUNCTION, InvocationType="Event", Payload=json.dumps({"name": name})
             )
             self._book.invocations[name] = True
+            self.put_call(f"called-{self._number}")
 
     def put_event(self, name: str) -> None:
         """Put an event that starts an execution."""
         self._book.events[name] = False
-        entry = {"Source": EVENT_SOURCE, "DetailType": "Begin", "Detail": json.dumps({"name": name})}
+        self._put("Begin", name)
+        self._book.events[name] = True
+
+    def put_call(self, name: str) -> None:
+        """Put an event that invokes the function."""
+        self._book.invocations[name] = False
+        self._put("Call", name)
+        self._book.invocations[name] = True
+
+    def _put(self, detail_type: str, name: str) -> None:
+        entry = {"Source": EVENT_SOURCE, "DetailType": detail_type, "Detail": json.dumps({"name": name})}
         answer = self._api("events").put_events(Entries=[entry])
         assert answer["FailedEntryCount"] == 0, answer
-        self._book.events[name] = True
 
     # ── tokens ───────────────────────────────────────────────────────────────────────────────────────────────────
 

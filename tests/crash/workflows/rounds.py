@@ -80,6 +80,7 @@ class Rounds:
     def one_round(self) -> str:
         """Start (maybe armed at a point, maybe killed before it serves), work, die; return how it died."""
         point = self.random.choice((*POINTS, *[""] * 5))
+        self.book.born()
         if not point and self.random.random() < 0.3:
             lives.kill_while_starting(self.stack, self.random.uniform(0.3, 2.5))
             return STARTING
@@ -89,7 +90,6 @@ class Rounds:
         except NotReadyError as death:
             assert point and death.code == -signal.SIGKILL, f"the server did not start: {death}"
             return point
-        self.book.born()
         with_function = point in MOMENTS or self.random.random() < 0.3
         gently = not point and self.random.random() < 0.3
         duration_s = ARMED_S if point else self.random.uniform(*WORKING_S)
@@ -132,8 +132,8 @@ class Rounds:
     def _prove(self, *, last: bool) -> str:
         """Live until everything is proven, then stop; return what to report."""
         began_s = time.monotonic()
-        self.stack.start()
         self.book.born()
+        self.stack.start()
         clients = self._clients(starting=False, with_function=False).start()
         proof = Proof(Api(self.stack), self.book, clients)
         try:

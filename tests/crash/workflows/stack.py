@@ -56,6 +56,14 @@ event_pattern = "rules/by-event.json"
 id = "by-event"
 state_machine = "by-event"
 role = "everything"
+
+[rules.calls]
+event_pattern = "rules/calls.json"
+
+[[rules.calls.targets]]
+id = "calls"
+function = "{function}"
+input_path = "$.detail"
 """
 
 
@@ -64,7 +72,9 @@ def make_stack(folder: Path, *, kinds: Mapping[str, Kind] = KINDS, environment: 
     stack = Stack(folder, environment=environment)
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     (folder / "policies" / "everything.json").write_text(json.dumps(everything))
-    (folder / "rules" / "by-event.json").write_text(json.dumps({"source": [EVENT_SOURCE]}))
+    for rule, detail_type in (("by-event", "Begin"), ("calls", "Call")):
+        pattern = {"source": [EVENT_SOURCE], "detail-type": [detail_type]}
+        (folder / "rules" / f"{rule}.json").write_text(json.dumps(pattern))
     (folder / "functions" / FUNCTION).mkdir()
     (folder / "functions" / FUNCTION / "handler.py").write_text(HANDLER)
     text = (folder / "stack.toml").read_text()
