@@ -1,6 +1,6 @@
 """The stack's settings: `stack.toml` plus `ENTREPOT_*` variables, as one typed, frozen tree.
 
-This module owns the shape of the file and where in it an error is; `stack.py` turns the tree into resources. It is the
+This module owns the shape of the file and where in it an error is; `stack/` turns the tree into resources. It is the
 only module that reads the environment. An unknown key is an error that names the file and line.
 """
 
@@ -174,6 +174,27 @@ class Topic(_Section, frozen=True):
     subscriptions: tuple[TopicSubscription, ...] = ()
 
 
+class Alarm(_Section, frozen=True):
+    """`[alarms.NAME]`: a CloudWatch alarm on one metric. `alarm_actions` and `ok_actions` are topics of this file, or ARNs of
+    topics and functions; `statistic` is Sum, Average, Minimum, Maximum, SampleCount or a percentile such as p99."""
+
+    metric_name: str
+    threshold: float
+    namespace: str = "Entrepot"
+    dimensions: dict[str, str] = {}
+    statistic: str = "Sum"
+    period_s: Annotated[int, msgspec.Meta(ge=10, le=86_400)] = 60
+    evaluation_periods: Annotated[int, msgspec.Meta(ge=1, le=1_440)] = 1
+    datapoints_to_alarm: Annotated[int, msgspec.Meta(ge=1, le=1_440)] | None = None
+    comparison_operator: str = "GreaterThanThreshold"
+    treat_missing_data: Annotated[str, msgspec.Meta(pattern="^(missing|ignore|breaching|notBreaching)$")] = (
+        "notBreaching"
+    )
+    description: str = ""
+    alarm_actions: tuple[str, ...] = ()
+    ok_actions: tuple[str, ...] = ()
+
+
 class Target(_Section, frozen=True):
     """`[[rules.NAME.targets]]`: exactly one of `state_machine`, `function`, `log_group`, `arn`."""
 
@@ -247,6 +268,7 @@ class Settings(_Section, frozen=True):
     state_machines: dict[str, StateMachine] = {}
     functions: dict[str, Function] = {}
     topics: dict[str, Topic] = {}
+    alarms: dict[str, Alarm] = {}
 
 
 class StackFolder:

@@ -62,7 +62,7 @@ class Transfer:
         if server_id != self.server_id:
             raise ResourceNotFoundError("Unknown server", server_id, "Server")
 
-    # ── users: transactional functions for stack.py and operations.py ────────────────────────────────────────────
+    # ── users: transactional functions for stack/ and operations.py ──────────────────────────────────────────────
 
     def put_user(self, tx: Transaction, user: User) -> None:
         """Write the user and exactly these keys; raise InvalidRequestError."""

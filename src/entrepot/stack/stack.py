@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from entrepot import stack_topics
 from entrepot.arns import Account
 from entrepot.database import Migration, Transaction
 from entrepot.errors import AwsError
@@ -24,6 +23,8 @@ from entrepot.services.s3 import S3
 from entrepot.services.stepfunctions import StepFunctions
 from entrepot.services.transfer import HomeDirectoryMapping, SshPublicKey, Transfer, User
 from entrepot.settings import Settings, SettingsError, StackFolder, Target, line_of
+from entrepot.stack import topics
+from entrepot.stack.alarms import alarm_request
 
 FILE_LIMIT_BYTES = 1 << 20
 """A larger pattern, definition, policy or key file is refused."""
@@ -122,6 +123,10 @@ class Stack:
                 known("function", target.function, settings.functions, *where)
                 known("role", target.role, settings.roles, *where)
 
+        for name, alarm in settings.alarms.items():
+            for action in (*alarm.alarm_actions, *alarm.ok_actions):
+                known("topic", action, settings.topics, "alarms", name)
+
     # ── applying ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def apply(self, tx: Transaction, services: Services, call: Call) -> None:
@@ -151,15 +156,17 @@ class _Application:
             ("topics", settings.topics, self._topic),
             ("state_machines", settings.state_machines, self._state_machine),
             ("rules", settings.rules, self._rule),
+            ("alarms", settings.alarms, self._alarm),
         )
         for section, entries, put in steps:
             for name, entry in entries.items():
                 with self._located([section, name], section, name):
                     put(name, entry)
         self._remove("rules", settings.rules, self._remove_rule)
-        wanted = stack_topics.subscription_names(self.account, settings.topics)
+        self._remove("alarms", settings.alarms, self._remove_alarm)
+        wanted = topics.subscription_names(self.account, settings.topics)
         self._remove(
-            "subscriptions", wanted, lambda name: stack_topics.remove_subscription(self._operate, self.account, name)
+            "subscriptions", wanted, lambda name: topics.remove_subscription(self._operate, self.account, name)
         )
         self._remove("users", settings.users, lambda name: self.services.transfer.delete_user(self.tx, name))
         self._remove("roles", settings.roles, self._remove_role)
@@ -309,6 +316,12 @@ class _Application:
             raise self.stack.error(
                 ["functions", name, "handler"], f"{function.folder} has no {module}.py for handler {function.handler!r}"
             )
+        if function.runtime.startswith("nodejs") and not any(
+            (folder / f"{function.handler.rpartition('.')[0]}{ending}").exists() for ending in (".js", ".mjs", ".cjs")
+        ):
+            raise self.stack.error(
+                ["functions", name, "handler"], f"{function.folder} has no .js, .mjs or .cjs for {function.handler!r}"
+            )
         role_arn = self._role_arn(function.role)
         there = self.services.lambda_.find(self.tx, name) or FunctionConfiguration(name, role_arn, function.handler)
         self.services.lambda_.put_function(
@@ -328,8 +341,12 @@ class _Application:
         )
 
     def _topic(self, name: str, topic: Any) -> None:
-        for subscription_name in stack_topics.put_topic(self._operate, self.account, name, topic):
+        for subscription_name in topics.put_topic(self._operate, self.account, name, topic):
             self._remember("subscriptions", subscription_name)
+
+    def _alarm(self, name: str, alarm: Any) -> None:
+        self._operate("cloudwatch", "PutMetricAlarm", **alarm_request(self.account, name, alarm))
+        self._remember("alarms", name)
 
     def _state_machine(self, name: str, machine: Any) -> None:
         definition, role_arn = self.stack.files[machine.definition], self._role_arn(machine.role)
@@ -439,6 +456,9 @@ class _Application:
                 ):
                     raise
             self.tx.execute("DELETE FROM stack_resource WHERE kind = ? AND name = ?", (kind, name))
+
+    def _remove_alarm(self, name: str) -> None:
+        self._operate("cloudwatch", "DeleteAlarms", AlarmNames=[name])
 
     def _remove_rule(self, name: str) -> None:
         targets = self._operate("events", "ListTargetsByRule", Rule=name)["Targets"]
