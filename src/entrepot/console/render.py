@@ -15,6 +15,28 @@ from entrepot import clock
 
 FOLDER = Path(__file__).parent
 
+GLYPHS = {
+    "transferred": "✓",
+    "SUCCEEDED": "✓",
+    "OK": "✓",
+    "failed": "✕",
+    "FAILED": "✕",
+    "ALARM": "✕",
+    "CAUGHT": "!",
+    "TIMED_OUT": "◷",
+    "ABORTED": "◼",
+    "transferring": "▸",
+    "RUNNING": "▸",
+    "PENDING_REDRIVE": "↻",
+    "uploaded": "•",
+    "INSUFFICIENT_DATA": "?",
+    "ENABLED": "●",
+    "DISABLED": "○",
+    "allowed": "✓",
+    "denied": "✕",
+}
+"""A sign for each status, so that it is never told by colour alone."""
+
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -39,6 +61,9 @@ def environment() -> Environment:
         "path": path,
         "pretty": pretty,
         "arn_name": arn_name,
+        "glyph": lambda status: GLYPHS.get(status, "•"),
+        "words": words,
+        "anchor": anchor,
     }
     return made
 
@@ -156,6 +181,16 @@ def pretty(value: Any) -> str:
         except ValueError:
             return str(value)
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def words(status: str) -> str:
+    """Return a status for reading: TIMED_OUT is "timed out"."""
+    return status.lower().replace("_", " ")
+
+
+def anchor(name: str) -> str:
+    """Return a name as an id within a page, without spaces."""
+    return quote(name, safe="").replace("%", "_")
 
 
 def arn_name(arn: str | None) -> str:

@@ -2,11 +2,12 @@
 
 from starlette.routing import Route
 
-from entrepot.console.pages import file, files, live, login, metrics, overview
+from entrepot.console.pages import executions, file, files, live, login, metrics, overview
 
 SECTIONS = (
     ("overview", "Overview", "/"),
     ("files", "Files", "/files"),
+    ("executions", "Executions", "/executions"),
 )
 """What the navigation shows: name, title and address."""
 
@@ -16,4 +17,4 @@ SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
 
 def routes() -> list[Route]:
     """Return every route of the console."""
-    return [route for module in (overview, files, file, live, login, metrics) for route in module.ROUTES]
+    return [route for module in (overview, files, file, executions, live, login, metrics) for route in module.ROUTES]

@@ -6,13 +6,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from entrepot.console import render
+from entrepot.console import render, workflow_states
+from entrepot.console.ask import Ask
+from entrepot.console.pages.executions import Shown, course_of
 from entrepot.console.pages.forms import ask
+from entrepot.errors import AwsError
 
 
 async def file(request: Request) -> Response:
     """The page."""
-    answer = await ask(request)("entrepot", "GetFile", file=request.path_params["file_id"])
+    asking = ask(request)
+    answer = await asking("entrepot", "GetFile", file=request.path_params["file_id"])
     record, timeline = answer["file"], answer["timeline"]
     return render.page(
         request,
@@ -21,7 +25,19 @@ async def file(request: Request) -> Response:
         file=record,
         entries=_spread(timeline),
         lines=[entry for entry in timeline if entry["kind"] == "log"],
+        course=await _course(asking, record.get("execution_arn", "")),
+        readable=workflow_states.readable_cause,
     )
+
+
+async def _course(asking: Ask, execution_arn: str) -> Shown | None:
+    """Return what the file's execution did; None without one, and when it is not kept (Express, or long ago)."""
+    if not execution_arn or ":execution:" not in execution_arn:
+        return None
+    try:
+        return await course_of(asking, execution_arn)
+    except AwsError:
+        return None
 
 
 def _spread(timeline: list[dict[str, Any]]) -> list[dict[str, Any]]:
