@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrepot.services.logs.errors import InvalidParameterError
-from entrepot.services.logs.filter_pattern import compile_pattern
+from entrepot.services.logs.filter_pattern import compile_pattern, parse
 
 APACHE = '127.0.0.1 - frank [10/Oct/2000:13:25:15 -0700] "GET /index.html HTTP/1.0" 404 1534'
 TRAIL = json.dumps(
@@ -59,6 +59,23 @@ TRAIL = json.dumps(
         ('{ $.user.id = 2 || ($.user.id = 1 && $.eventType = "Nope") }', TRAIL, False),
         ('{ $.["dotted.key"] = "x" }', TRAIL, True),
         ('{ $.a = "x" }', "no json", False),
+        ("%[Uu]pdate.rail%", TRAIL, True),
+        ("%^UpdateTrail$%", TRAIL, False),
+        (r"%\d{3}\.\d{3}%", TRAIL, True),
+        ("%gray|grey% -dog", "a grey cat", True),
+        ("%gray|grey% -%d.g%", "a grey dog", False),
+        ("?%a{3}% ?%b+%", "xbx", True),
+        ("{ $.eventType = %Trail$% }", TRAIL, True),
+        ("{ $.eventType != %Trail$% }", TRAIL, False),
+        ("{ $.user.email = %Stiles@% && $.eventType = %^Up% }", TRAIL, True),
+        ("{ $.user.* = 1 }", TRAIL, True),
+        ("{ $.objectList[*].name = b }", TRAIL, True),
+        ("{ $.latency EXISTS }", TRAIL, True),
+        ("{ $.eventType = Update* }", "prefix " + TRAIL, True),
+        (r"[ip = %127\.0\.0\.[1-9]%, ...]", APACHE, True),
+        (r"[ip = %127\.0\.0\.[2-9]%, ...]", APACHE, False),
+        ("[ip, ..., request = %GET|P{1,2}UT%, status, bytes]", APACHE, True),
+        ("[ip, user, username, timestamp, request, status_code != 4* && status_code != 5*, bytes]", APACHE, False),
         ("[ip, user, username, timestamp, request, status_code, bytes]", APACHE, True),
         ("[ip, user, username, timestamp, request =*html*, status_code = 4*, bytes]", APACHE, True),
         ("[ip, user, username, timestamp, request, status_code = 5*, bytes]", APACHE, False),
@@ -75,8 +92,12 @@ def test_matches(pattern: str, message: str, expected: bool) -> None:
 @pytest.mark.parametrize(
     "pattern",
     [
-        "%[0-9]+%",
-        "{ $.a = %x% }",
+        "%[0-9%",
+        "%a(b)%",
+        "%bang!%",
+        "{ $.a = %[% }",
+        "{ $.a = %x% || $.b = %y% || $.c = %z% }",
+        "{ $.a > %x% }",
         "error:",
         '"open',
         "{ $.a = 1",
@@ -108,3 +129,31 @@ def test_any_text_is_a_pattern_or_is_refused(pattern: str, message: str) -> None
 def test_many_wildcards_on_a_long_line_take_linear_time() -> None:
     pattern = "{ $.a = " + "*a" * 200 + "b }"
     assert compile_pattern(pattern)(json.dumps({"a": "a" * 200_000})) is False
+
+
+def test_a_hostile_regular_expression_takes_linear_time() -> None:
+    assert compile_pattern("%a*a*a*a*a*a*a*a*a*a*a*a*b%")("a" * 200_000) is False
+
+
+def test_values_are_extracted_as_aws_shows_them() -> None:
+    pattern = parse("[..., size]")
+    assert pattern.extracted(pattern.read(APACHE)) == {
+        "$1": "127.0.0.1",
+        "$2": "-",
+        "$3": "frank",
+        "$4": "10/Oct/2000:13:25:15 -0700",
+        "$5": "GET /index.html HTTP/1.0",
+        "$6": "404",
+        "$size": "1534",
+    }
+    pattern = parse("{ $.latency > 1 && $.arrayKey[*] = value }")
+    assert pattern.extracted(pattern.read(TRAIL)) == {"$.latency": "12.5", "$.arrayKey[*]": "value"}
+    assert parse("ERROR").extracted("ERROR") == {}
+
+
+def test_a_value_is_named_by_a_selector_that_the_pattern_can_read() -> None:
+    assert parse("{ $.user.id = * }").value("$.latency")({"latency": 12.5}) == "12.5"
+    assert parse("[ip, bytes]").value("$bytes")({"bytes": "7"}) == "7"
+    for pattern, selector in (("ERROR", "$.size"), ("[ip, bytes]", "$other"), ("{ $.a = 1 }", "$[")):
+        with pytest.raises(InvalidParameterError):
+            parse(pattern).value(selector)
