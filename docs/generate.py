@@ -189,7 +189,7 @@ def served() -> dict[str, list[str]]:
     import asyncio
     import tempfile
 
-    from entrepot import status
+    from entrepot import access, status
     from entrepot.cli.scaffold import scaffold
     from entrepot.composition import Composition
     from entrepot.settings import StackFolder, load
@@ -199,7 +199,7 @@ def served() -> dict[str, list[str]]:
         loaded = load(place, {})
         (folder / "data").mkdir(exist_ok=True)
         rooms = Composition(place, loaded, folder / "data")
-        own = status.operations(rooms, lambda: status.Addresses("", ""), 0)
+        own = [*status.operations(rooms, lambda: status.Addresses("", ""), 0), *access.operations(rooms)]
         try:
             return [*rooms.operations.names(), *(("entrepot", operation.name) for operation in own)]
         finally:

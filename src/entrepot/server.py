@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from entrepot import __version__, clock, faults, status
+from entrepot import __version__, access, clock, faults, status
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.composition import Composition
 from entrepot.console import Console, ConsoleSettings
@@ -59,6 +59,7 @@ class Server:
         rooms = self.rooms = Composition(self.folder, self.settings, self.data)
         self._stops.append(("storage", rooms.close))
         rooms.operations.add("entrepot", status.operations(rooms, lambda: self.addresses, self.started_at_ms))
+        rooms.operations.add("entrepot", access.operations(rooms))
         await self._begin("logs", rooms.logs.start(), rooms.logs.stop)
         await rooms.furnish()
         await self._operator_key()

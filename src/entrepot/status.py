@@ -1,4 +1,4 @@
-"""The operations of Entrepot's own API that are about the server as a whole: GetStatus and ListSessions."""
+"""The operations of Entrepot's own API that are about the server as a whole: GetStatus, ListSessions, DisconnectSession."""
 
 import os
 from collections.abc import Callable
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from entrepot import clock
 from entrepot.composition import Composition
 from entrepot.operations import AsyncOperation, Call, Operation, Permission, Permissions, Request, Response
+from entrepot.services.files.errors import ResourceNotFoundError
+from entrepot.services.transfer import Session
 
 SESSIONS_LIMIT = 1000
 """ListSessions answers with at most this many, the newest."""
@@ -66,25 +68,42 @@ def operations(rooms: Composition, addresses: Callable[[], Addresses], started_a
         """ListSessions: who is connected; with `live` false, ended sessions too."""
         transfer = rooms.transfer
         found = await (transfer.live_sessions() if request.get("live", True) else transfer.sessions(SESSIONS_LIMIT))
-        return {
-            "sessions": [
-                {
-                    "session_id": session.start.session_id,
-                    "user_name": session.start.user_name,
-                    "source_ip": session.start.source_ip,
-                    "client_version": session.start.client,
-                    "login_at": clock.from_ms(session.start.logged_in_at_ms),
-                    **({"closed_at": clock.from_ms(session.closed_at_ms)} if session.closed_at_ms else {}),
-                    "bytes_in": session.totals.bytes_in,
-                    "bytes_out": session.totals.bytes_out,
-                    "files_in": session.totals.files_in,
-                    "files_out": session.totals.files_out,
-                }
-                for session in found
-            ]
-        }
+        return {"sessions": [_session(rooms, session) for session in found]}
+
+    async def disconnect_session(request: Request, call: Call) -> Response:
+        """DisconnectSession: end a live session; what it uploads is not published."""
+        if not await rooms.transfer.disconnect(request["session_id"]):
+            raise ResourceNotFoundError(f"No session {request['session_id']} is connected.")
+        return {}
 
     return [
         AsyncOperation("GetStatus", permit("GetStatus"), get_status),
         AsyncOperation("ListSessions", permit("ListSessions"), list_sessions),
+        AsyncOperation("DisconnectSession", permit("DisconnectSession"), disconnect_session),
     ]
+
+
+def _session(rooms: Composition, session: Session) -> Response:
+    """Return a session; of one that lives in this process, what it did until now and what it transfers."""
+    start, totals = session.start, session.totals
+    shown: Response = {
+        "session_id": start.session_id,
+        "user_name": start.user_name,
+        "source_ip": start.source_ip,
+        "client_version": start.client,
+        "key_fingerprint": start.key_fingerprint,
+        "login_at": clock.from_ms(start.logged_in_at_ms),
+    }
+    if session.closed_at_ms is not None:
+        shown |= {"closed_at": clock.from_ms(session.closed_at_ms), "reason": session.reason or ""}
+    elif (activity := rooms.transfer.activity_of(start.session_id)) is not None:
+        totals = activity.totals
+        shown["transfers"] = [
+            {"path": file.path, "direction": file.direction, "bytes_done": file.bytes_done} for file in activity.files
+        ]
+    return shown | {
+        "bytes_in": totals.bytes_in,
+        "bytes_out": totals.bytes_out,
+        "files_in": totals.files_in,
+        "files_out": totals.files_out,
+    }

@@ -21,6 +21,11 @@ class Download:
         self._ahead_offset = -1
         self._bytes_out = 0
 
+    @property
+    def bytes_out(self) -> int:
+        """How many bytes the client has read."""
+        return self._bytes_out
+
     async def read(self, offset_bytes: int, length_bytes: int) -> bytes:
         """Return up to `length_bytes`, nothing at the end."""
         size_bytes = self.version.size_bytes

@@ -19,7 +19,7 @@ from asyncssh.constants import DISC_TOO_MANY_CONNECTIONS
 from entrepot import clock, ids
 from entrepot.database import Reader
 from entrepot.errors import StorageError
-from entrepot.services.transfer import SessionStart, User
+from entrepot.services.transfer import Activity, SessionStart, User
 from entrepot.services.transfer import sessions as session_rows
 from entrepot.services.transfer.public_keys import fingerprint_of
 from entrepot.services.transfer.users import USER_NAME
@@ -276,6 +276,13 @@ class Login(asyncssh.SSHServer):
     def open_count(self) -> int:
         """Return how many files are open or being closed."""
         return sum(channel.files.open_uploads for channel in self.channels)
+
+    def activity(self) -> Activity | None:
+        """Return what the session did so far and does now; None before the login is complete."""
+        if self.session is None:
+            return None
+        files = tuple(file for channel in self.channels for file in channel.files.transfers())
+        return Activity(self.session.totals(), files)
 
     def end(self, reason: str) -> None:
         """Close the connection."""

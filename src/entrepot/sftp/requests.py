@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from entrepot import clock
 from entrepot.blobs import BlobWriter
 from entrepot.errors import AwsError, StorageError
+from entrepot.services.transfer import OpenFile as Transferring
 from entrepot.services.transfer import partials
 from entrepot.services.transfer.partials import PartialUpload
 from entrepot.sftp import tree, wire
@@ -74,6 +75,16 @@ class OpenFiles:
     def open_uploads(self) -> int:
         """How many files are open for writing, or waiting for the disk."""
         return sum(isinstance(file, Upload) for file in self._files.values()) + len(self._closing)
+
+    def transfers(self) -> list[Transferring]:
+        """Return the files that are being read or written, those on their way to the disk too."""
+        found = []
+        for file in (*self._files.values(), *(closing.upload for closing in self._closing.values())):
+            if isinstance(file, Upload):
+                found.append(Transferring(file.place.object_path, "in", file.bytes_in))
+            elif isinstance(file, Download):
+                found.append(Transferring(file.place.object_path, "out", file.bytes_out))
+        return found
 
     def add(self, file: OpenFile) -> bytes:
         """Return a handle for the file; raise FAILURE when there are too many."""

@@ -15,7 +15,7 @@ from entrepot.errors import EntrepotError, StorageError
 from entrepot.loglines import WriteLog
 from entrepot.operations import Authorize
 from entrepot.services.s3.service import S3
-from entrepot.services.transfer import Transfer, partials
+from entrepot.services.transfer import Activity, Transfer, partials
 from entrepot.services.transfer import sessions as session_rows
 from entrepot.services.transfer.public_keys import fingerprint_of, rsa_bits
 from entrepot.sftp import algorithms
@@ -85,6 +85,7 @@ class SFTPServer:
             reuse_port=settings.reuse_port or None,
         )
         self._site.transfer.on_disconnect = self._disconnect
+        self._site.transfer.activity_of = self._activity
         self._watch = loop.create_task(self._watch_forever(), name="sftp-watch")
 
     @property
@@ -203,6 +204,10 @@ class SFTPServer:
         login = self.gate.logins.get(session_id)
         if login is not None:
             login.end("disconnected by an operator")
+
+    def _activity(self, session_id: str) -> Activity | None:
+        login = self.gate.logins.get(session_id)
+        return None if login is None else login.activity()
 
     async def expire_partials(self) -> None:
         """Discard parked uploads that nobody resumed in time."""

@@ -77,6 +77,11 @@ class Upload:
         return self._base.size_bytes if self._base is not None else 0
 
     @property
+    def bytes_in(self) -> int:
+        """How many bytes the client has written."""
+        return self._bytes_in
+
+    @property
     def mtime_s(self) -> int:
         """The time that it would have, in seconds since the epoch."""
         if self._mtime_s is not None:

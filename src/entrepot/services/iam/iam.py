@@ -28,6 +28,7 @@ from entrepot.services.iam.credentials import (
 )
 from entrepot.services.iam.errors import MalformedPolicyDocumentError, ValidationError
 from entrepot.services.iam.evaluate import FoldedVariables, evaluate, fold
+from entrepot.services.iam.explain import Explanation, explain
 from entrepot.services.iam.policy import Policies, compile_policy
 from entrepot.services.iam.resource_policy import beside_resource_policy
 from entrepot.services.iam.roles import CompiledRole, Role, UserKey
@@ -145,6 +146,16 @@ class IAM:
         if not permission.resource_policy:
             return decision
         return beside_resource_policy(decision, principal, permission, variables)
+
+    def explain(self, reader: Reader, principal: Principal, permission: Permission) -> Explanation:
+        """Tell why a role's session is allowed or denied something, statement by statement; the audit is not told.
+
+        Raises MalformedPolicyDocumentError when one of its policies cannot be read.
+        """
+        role_name = (principal.role_arn or "").rsplit("/", 1)[-1]
+        documents = roles.policy_documents(reader, role_name) if role_name else []
+        variables = self.variables_of(principal) | time_variables()
+        return explain(documents, principal.session_policy, permission, variables)
 
     def _remembered_variables(self, principal: Principal) -> FoldedVariables:
         """Return the variables of a principal, which serves many requests of one session."""

@@ -184,13 +184,18 @@ def compile_role(reader: Reader, account: Account, role_name: str) -> CompiledRo
     if row is None:
         return None
     role = _role(account, row)
+    compiled = [compile_policy(document, name) for name, document in policy_documents(reader, role_name)]
+    return CompiledRole(role, join(compiled), compile_trust_policy(role.trust_policy))
+
+
+def policy_documents(reader: Reader, role_name: str) -> list[tuple[str, str]]:
+    """Return (name in decisions, JSON text) of a role's policies, inline ones first."""
     inline = reader.all(
         "SELECT policy_name, document FROM iam_role_policy WHERE role_name = ? ORDER BY policy_name LIMIT ?",
         (role_name, MAX_INLINE_CHARACTERS),
     )
     attached = [(name, document) for name, _, document in attached_policies(reader, role_name)]
-    compiled = [compile_policy(document, f"role/{role_name} {name}") for name, document in [*inline, *attached]]
-    return CompiledRole(role, join(compiled), compile_trust_policy(role.trust_policy))
+    return [(f"role/{role_name} {name}", document) for name, document in [*inline, *attached]]
 
 
 def version(reader: Reader) -> int:

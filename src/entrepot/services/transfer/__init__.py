@@ -8,12 +8,14 @@ from entrepot.services.transfer.operations import operations
 from entrepot.services.transfer.public_keys import PublicKey, parse_public_key
 from entrepot.services.transfer.schema import MIGRATIONS
 from entrepot.services.transfer.service import Transfer
-from entrepot.services.transfer.sessions import Session, SessionStart, SessionTotals
+from entrepot.services.transfer.sessions import Activity, OpenFile, Session, SessionStart, SessionTotals
 from entrepot.services.transfer.users import HomeDirectoryMapping, SshPublicKey, User
 
 __all__ = [
     "MIGRATIONS",
+    "Activity",
     "HomeDirectoryMapping",
+    "OpenFile",
     "PublicKey",
     "Session",
     "SessionStart",

@@ -26,6 +26,8 @@ class Transfer:
         self.created_at_ms = 0
         self.host_key_fingerprint = ""
         self.on_disconnect: Callable[[str], None] | None = None
+        self.activity_of: Callable[[str], session_rows.Activity | None] = lambda session_id: None
+        """What a live session of this process does; the SFTP server sets it."""
 
     @property
     def server_arn(self) -> str:

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from entrepot import clock
 from entrepot.database import Reader, Transaction
@@ -46,6 +46,23 @@ class Session:
     closed_at_ms: int | None
     reason: str | None
     totals: SessionTotals
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that a live session is transferring: `/bucket/key`, which way, and the bytes so far."""
+
+    path: str
+    direction: Literal["in", "out"]
+    bytes_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a live session did so far, and does now."""
+
+    totals: SessionTotals
+    files: tuple[OpenFile, ...]
 
 
 def open_session(tx: Transaction, start: SessionStart) -> None:
