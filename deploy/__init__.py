@@ -1,0 +1,1 @@
+"""What other monitoring tools need to work with Entrepot."""
