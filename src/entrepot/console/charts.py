@@ -21,6 +21,12 @@ BOTTOM = 24
 TOP = 10
 TICKS = 4
 
+DOTS_LIMIT = 120
+"""A line of at most so many points shows each with its value."""
+
+KINDS = tuple(f"series-{place}" for place in range(1, 9))
+"""Classes that colour series, in turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -29,6 +35,15 @@ class Line:
     label: str
     kind: str
     points: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A value drawn across a chart, as an alarm's threshold is."""
+
+    label: str
+    kind: str
+    value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,34 +80,58 @@ def bars(
                 ).format(line.kind, LEFT + place * width + 0.5, y, max(1.0, width - 1), height, text)
             )
             below += height
-    return _framed(marks, lines, top, start_ms, end_ms, title, all_width)
+    legend = [(line.kind, line.label, f"{sum(value for _, value in line.points):,.0f}") for line in lines]
+    return _framed(marks, lines, (0.0, top), start_ms, end_ms, title, all_width, legend)
 
 
-def curves(lines: Sequence[Line], start_ms: int, end_ms: int, title: str, all_width: int = NARROW) -> Markup:
-    """Return lines over time."""
-    most = max((value for line in lines for _, value in line.points), default=0.0)
-    top = _rounded(most)
+def curves(
+    lines: Sequence[Line],
+    start_ms: int,
+    end_ms: int,
+    title: str,
+    all_width: int = NARROW,
+    *,
+    levels: Sequence[Level] = (),
+) -> Markup:
+    """Return lines over time, with levels drawn across; values may be below zero."""
+    values = [value for line in lines for _, value in line.points] + [level.value for level in levels]
+    top = _rounded(max(values, default=0.0))
+    bottom = -_rounded(-min(values)) if values and min(values) < 0 else 0.0
     span = max(1, end_ms - start_ms)
+
+    def place(at_ms: int, value: float) -> tuple[float, float]:
+        within = (min(max(value, bottom), top) - bottom) / (top - bottom)
+        return LEFT + (at_ms - start_ms) / span * (all_width - LEFT), HEIGHT - BOTTOM - within * (HEIGHT - TOP - BOTTOM)
+
     marks = []
+    for level in levels:
+        _, y = place(start_ms, level.value)
+        marks.append(
+            Markup(
+                '<line class="level {}" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"><title>{}: {:g}</title></line>'
+            ).format(level.kind, LEFT, all_width, y, y, level.label, level.value)
+        )
     for line in lines:
-        places = [
-            (
-                LEFT + (at_ms - start_ms) / span * (all_width - LEFT),
-                HEIGHT - BOTTOM - max(0.0, value) / top * (HEIGHT - TOP - BOTTOM),
-            )
-            for at_ms, value in line.points
-            if start_ms <= at_ms <= end_ms
-        ]
-        if len(places) == 1:
-            places.append((places[0][0] + 2, places[0][1]))
-        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        last = f": {line.points[-1][1]:,.1f}" if line.points else ""
+        seen = [(at_ms, value) for at_ms, value in line.points if start_ms <= at_ms <= end_ms]
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in seen))
+        last = f": {amount(line.points[-1][1])}" if line.points else ""
         marks.append(
             Markup('<polyline class="curve {}" points="{}"><title>{}{}</title></polyline>').format(
                 line.kind, drawn, line.label, last
             )
         )
-    return _framed(marks, lines, top, start_ms, end_ms, title, all_width)
+        if len(seen) <= DOTS_LIMIT:
+            marks += [_dot(line, place(*point), point, span // 24) for point in seen]
+    legend = [(line.kind, line.label, amount(line.points[-1][1]) if line.points else "–") for line in lines]
+    legend += [(f"level {level.kind}", level.label, f"{level.value:,g}") for level in levels]
+    return _framed(marks, lines, (bottom, top), start_ms, end_ms, title, all_width, legend)
+
+
+def _dot(line: Line, place: tuple[float, float], point: tuple[int, float], span_ms: int) -> Markup:
+    text = f"{_clock(point[0], span_ms)}: {line.label} {amount(point[1])}"
+    return Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="2.500"><title>{}</title></circle>').format(
+        line.kind, *place, text
+    )
 
 
 def pie(slices: Sequence[Slice], title: str) -> Markup:
@@ -125,9 +164,17 @@ def pie(slices: Sequence[Slice], title: str) -> Markup:
 
 
 def _framed(
-    marks: Sequence[Markup], lines: Sequence[Line], top: float, start_ms: int, end_ms: int, title: str, all_width: int
+    marks: Sequence[Markup],
+    lines: Sequence[Line],
+    reach: tuple[float, float],
+    start_ms: int,
+    end_ms: int,
+    title: str,
+    all_width: int,
+    entries: Sequence[tuple[str, str, str]],
 ) -> Markup:
     """Return marks within axes, with a legend and the numbers as a table."""
+    bottom, top = reach
     axes = []
     for tick in range(TICKS + 1):
         y = HEIGHT - BOTTOM - tick / TICKS * (HEIGHT - TOP - BOTTOM)
@@ -135,7 +182,7 @@ def _framed(
             Markup(
                 '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>'
                 '<text class="axis" x="{}" y="{:.1f}" text-anchor="end">{}</text>'
-            ).format(LEFT, all_width, y, y, LEFT - 6, y + 4, _figure(top * tick / TICKS))
+            ).format(LEFT, all_width, y, y, LEFT - 6, y + 4, _figure(bottom + (top - bottom) * tick / TICKS))
         )
     span = end_ms - start_ms
     for tick in range(5):
@@ -147,10 +194,8 @@ def _framed(
             )
         )
     legend = Markup("").join(
-        Markup('<li><span class="swatch {}"></span>{} <b>{:,.0f}</b></li>').format(
-            line.kind, line.label, sum(value for _, value in line.points)
-        )
-        for line in lines
+        Markup('<li><span class="swatch {}"></span>{} <b>{}</b></li>').format(kind, label, figure)
+        for kind, label, figure in entries
     )
     rows = Markup("").join(
         Markup("<tr><th>{}</th><td>{}</td></tr>").format(
@@ -173,9 +218,14 @@ def _rounded(most: float) -> float:
     return float(max(step * power, 4 if most > 1 else step * power))
 
 
+def amount(value: float) -> str:
+    """Return a value as short as it can be read."""
+    return f"{value:,.0f}" if abs(value) >= 1_000 or float(value).is_integer() else f"{value:.4g}"
+
+
 def _figure(value: float) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
+        if abs(value) >= limit:
             return f"{value / limit:g}{unit}"
     return f"{value:g}"
 
@@ -188,4 +238,4 @@ def _clock(at_ms: int, span_ms: int) -> str:
     return f"{time:%H:%M}" if span_ms >= 60_000 else f"{time:%H:%M:%S}"
 
 
-__all__ = ["Line", "Slice", "bars", "curves", "escape", "pie"]
+__all__ = ["KINDS", "Level", "Line", "Slice", "amount", "bars", "curves", "escape", "pie"]

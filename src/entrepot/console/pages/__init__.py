@@ -2,12 +2,28 @@
 
 from starlette.routing import Route
 
-from entrepot.console.pages import executions, file, files, live, login, metrics, overview
+from entrepot.console.pages import (
+    alarms,
+    executions,
+    file,
+    files,
+    insights,
+    live,
+    login,
+    logs,
+    metrics,
+    overview,
+    topics,
+)
 
 SECTIONS = (
     ("overview", "Overview", "/"),
     ("files", "Files", "/files"),
     ("executions", "Executions", "/executions"),
+    ("sessions", "Sessions", "/sessions"),
+    ("users", "Users", "/users"),
+    ("logs", "Logs", "/logs"),
+    ("alarms", "Alarms", "/alarms"),
 )
 """What the navigation shows: name, title and address."""
 
@@ -15,6 +31,22 @@ SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
 """What the build takes from npm packages."""
 
 
+MODULES = (
+    overview,
+    files,
+    file,
+    executions,
+    insights,
+    logs,
+    alarms,
+    topics,
+    live,
+    login,
+    metrics,
+)
+"""Every page's module, in the order in which addresses are compared."""
+
+
 def routes() -> list[Route]:
     """Return every route of the console."""
-    return [route for module in (overview, files, file, executions, live, login, metrics) for route in module.ROUTES]
+    return [route for module in MODULES for route in module.ROUTES]

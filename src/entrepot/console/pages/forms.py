@@ -22,4 +22,4 @@ def field(request: Request, name: str, default: str = "") -> str:
 
 def done(path: str, notice: str) -> Response:
     """Lead on to a page that says what was done."""
-    return RedirectResponse(f"{path}?{urlencode({'notice': notice})}", 303)
+    return RedirectResponse(f"{path}{'&' if '?' in path else '?'}{urlencode({'notice': notice})}", 303)
