@@ -13,7 +13,9 @@ from entrepot.console.pages import (
     logs,
     metrics,
     overview,
+    sessions,
     topics,
+    users,
 )
 
 SECTIONS = (
@@ -36,6 +38,8 @@ MODULES = (
     files,
     file,
     executions,
+    sessions,
+    users,
     insights,
     logs,
     alarms,
