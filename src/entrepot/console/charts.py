@@ -163,6 +163,19 @@ def pie(slices: Sequence[Slice], title: str) -> Markup:
     ).format(title, Markup("").join(marks), total, legend)
 
 
+def ranks(slices: Sequence[Slice], title: str) -> Markup:
+    """Return a bar for each part, one below the other."""
+    most = max((part.value for part in slices), default=0.0) or 1.0
+    rows = Markup("").join(
+        Markup(
+            '<li><span>{} <b>{}</b></span><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+            '<rect class="mark {}" width="{:.2f}" height="8"/></svg></li>'
+        ).format(part.label, amount(part.value), part.kind, max(0.5, part.value / most * 100))
+        for part in slices
+    )
+    return Markup('<ul class="ranks" aria-label="{}">{}</ul>').format(title, rows)
+
+
 def _framed(
     marks: Sequence[Markup],
     lines: Sequence[Line],
@@ -205,7 +218,7 @@ def _framed(
     )
     return Markup(
         '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
-        '<ul class="legend">{}</ul><table class="for-readers"><caption>{}</caption>{}</table></div>'
+        '<ul class="legend">{}</ul><div class="for-readers"><table><caption>{}</caption>{}</table></div></div>'
     ).format(all_width, HEIGHT, title, Markup("").join(axes), Markup("").join(marks), legend, title, rows)
 
 
@@ -238,4 +251,4 @@ def _clock(at_ms: int, span_ms: int) -> str:
     return f"{time:%H:%M}" if span_ms >= 60_000 else f"{time:%H:%M:%S}"
 
 
-__all__ = ["KINDS", "Level", "Line", "Slice", "amount", "bars", "curves", "escape", "pie"]
+__all__ = ["KINDS", "Level", "Line", "Slice", "amount", "bars", "curves", "escape", "pie", "ranks"]

@@ -4,6 +4,7 @@ from starlette.routing import Route
 
 from entrepot.console.pages import (
     alarms,
+    dashboards,
     executions,
     file,
     files,
@@ -26,6 +27,7 @@ SECTIONS = (
     ("users", "Users", "/users"),
     ("logs", "Logs", "/logs"),
     ("alarms", "Alarms", "/alarms"),
+    ("dashboards", "Dashboards", "/dashboards"),
 )
 """What the navigation shows: name, title and address."""
 
@@ -44,6 +46,7 @@ MODULES = (
     logs,
     alarms,
     topics,
+    dashboards,
     live,
     login,
     metrics,
