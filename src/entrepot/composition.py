@@ -23,6 +23,7 @@ from entrepot.services import (
     cloudwatch,
     dynamodb,
     events,
+    expectations,
     files,
     iam,
     lambda_,
@@ -55,6 +56,7 @@ MIGRATIONS = (
     *console.MIGRATIONS,
     *dynamodb.MIGRATIONS,
     *events.MIGRATIONS,
+    *expectations.MIGRATIONS,
     *files.MIGRATIONS,
     *iam.MIGRATIONS,
     *lambda_.MIGRATIONS,
@@ -89,6 +91,13 @@ class Composition:
         self._background: set[asyncio.Task[Any]] = set()
         self.outbound = _outbound(folder, settings)
         self.transfer = transfer.Transfer(self.database, self.account)
+        self.expectations = expectations.Expectations(
+            self.database,
+            self.account,
+            emit=self._emit_expectation_event,
+            on_outcome=lambda name, kind: self.telemetry.expectation(name, kind),
+            arrived_since=self._arrived_since,
+        )
         self.files = files.Files(
             self.database,
             self.account,
@@ -103,6 +112,7 @@ class Composition:
             execution_history=self._execution_history,
             log_lines=self._log_lines,
             on_settled=self._file_settled,
+            on_recorded=self.expectations.file_arrived,
         )
         self.dynamodb = dynamodb.DynamoDB(self.database, self.account, on_item_changed=self.files.item_changed)
         self.s3 = s3.S3(
@@ -201,6 +211,7 @@ class Composition:
             ("sts", sts.operations(self._sts())),
             ("transfer", transfer.operations(self.transfer)),
             ("entrepot", files.operations(self.files)),
+            ("entrepot", expectations.operations(self.expectations)),
         ]
 
     def _sts(self) -> sts.STS:
@@ -273,6 +284,18 @@ class Composition:
         }
         return self.events.put_event(tx, event)
 
+    def _emit_expectation_event(self, tx: Transaction, kind: str, resource: str, detail: Mapping[str, Any]) -> None:
+        self._put_event(tx, "entrepot.expectations", kind, [resource], detail)
+
+    def _arrived_since(self, reader: Reader, key_prefix: str, since_ms: int) -> list[expectations.Arrival]:
+        """Return the newest files of a new expectation's open window."""
+        return [
+            expectations.Arrival(
+                one.file_id, one.pipeline.source_bucket, one.key, one.customer_id, one.size_bytes, one.uploaded_at_ms
+            )
+            for one in files.recent_files(reader, key_prefix, since_ms)
+        ]
+
     # ── what is measured ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _file_settled(self, settled: files.Settled) -> None:
@@ -303,8 +326,12 @@ class Composition:
         counts, oldest_ms = await self.database.scan(
             lambda reader: (self.files.count_by_status(reader), self.files.oldest_undelivered_ms(reader))
         )
-        pending, letters = await self.database.read(
-            lambda reader: (self.events.count_pending(reader), self.events.count_dead_letters(reader))
+        pending, letters, unmet = await self.database.read(
+            lambda reader: (
+                self.events.count_pending(reader),
+                self.events.count_dead_letters(reader),
+                self.expectations.count_unmet(reader),
+            )
         )
         pool = self.lambda_.pool.statistics()
         return Levels(
@@ -316,6 +343,7 @@ class Composition:
             queued_invocations=pool.waiting,
             oldest_invocation_s=pool.oldest_age_s,
             dropped_log_lines=self.logs.statistics().dropped,
+            unmet_expectations=unmet,
         )
 
     # ── what alarms set off ──────────────────────────────────────────────────────────────────────────────────────

@@ -78,6 +78,7 @@ class Server:
         await self._begin("functions", rooms.lambda_.start(), rooms.lambda_.stop)
         await self._begin("state machines", rooms.stepfunctions.start(), rooms.stepfunctions.stop)
         await self._begin("events", rooms.events.start(), rooms.events.stop)
+        await self._begin("expectations", rooms.expectations.start(), rooms.expectations.stop)
         self.sftp = SFTPServer(
             sftp_settings(self.folder, self.settings),
             rooms.transfer,

@@ -195,6 +195,27 @@ class Alarm(_Section, frozen=True):
     ok_actions: tuple[str, ...] = ()
 
 
+class Expectation(_Section, frozen=True):
+    """`[expectations.NAME]`: files that should arrive `by` a time of day (HH:MM) on `days` that are none of `holidays`.
+
+    In `key_pattern`, `*` and `?` stay within a folder and `**` does not; without `customer_id` or `source_bucket` it is about
+    anybody's and anywhere. A file counts from `window_s` before the deadline, and is late for `grace_s` after it.
+    """
+
+    key_pattern: str
+    by: str
+    time_zone: str = "UTC"
+    days: tuple[str, ...] = ("mon", "tue", "wed", "thu", "fri")
+    holidays: tuple[str, ...] = ()
+    customer_id: str = ""
+    source_bucket: str = ""
+    minimum_size_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1
+    maximum_files: Annotated[int, msgspec.Meta(ge=1)] = 1
+    window_s: Annotated[int, msgspec.Meta(ge=1, le=604_800)] = 43_200
+    grace_s: Annotated[int, msgspec.Meta(ge=0, le=43_200)] = 0
+    description: str = ""
+
+
 class Target(_Section, frozen=True):
     """`[[rules.NAME.targets]]`: exactly one of `state_machine`, `function`, `log_group`, `arn`."""
 
@@ -269,6 +290,7 @@ class Settings(_Section, frozen=True):
     functions: dict[str, Function] = {}
     topics: dict[str, Topic] = {}
     alarms: dict[str, Alarm] = {}
+    expectations: dict[str, Expectation] = {}
 
 
 class StackFolder:

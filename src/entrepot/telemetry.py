@@ -35,6 +35,14 @@ GAUGES_INTERVAL_S = 10.0
 LABELS_LIMIT = 1_000
 """Functions, rules or state machines that have series of their own; the others are counted as `other`."""
 
+EXPECTATION_METRICS = {
+    "arrived": "ExpectationsMet",
+    "late": "ExpectationsLate",
+    "missing": "ExpectationsMissed",
+    "too-small": "ExpectationsTooSmall",
+    "duplicate": "ExpectationsDuplicate",
+}
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 _DURATIONS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800)
@@ -54,6 +62,7 @@ class Levels:
     queued_invocations: int
     oldest_invocation_s: float | None
     dropped_log_lines: int
+    unmet_expectations: int = 0
 
 
 class Telemetry:
@@ -99,6 +108,12 @@ class Telemetry:
             ["rule", "outcome"],
             registry=registry,
         )
+        self._expectations = Counter(
+            "entrepot_expectation_outcomes",
+            "What came of expectations.",
+            ["expectation", "outcome"],
+            registry=registry,
+        )
         self._levels = {
             name: Gauge(f"entrepot_{name}", text, registry=registry)
             for name, text in (
@@ -108,6 +123,7 @@ class Telemetry:
                 ("dead_letters", "Events that were given up."),
                 ("queued_invocations", "Invocations that wait for a worker."),
                 ("oldest_queued_invocation_age_seconds", "Age of the oldest invocation that waits (0: none)."),
+                ("unmet_expectations", "Expectations whose newest window brought no usable file."),
                 ("dropped_log_lines", "Log lines dropped since the start because they came too fast."),
             )
         }
@@ -146,6 +162,7 @@ class Telemetry:
             "queued_invocations": now.queued_invocations,
             "oldest_queued_invocation_age_seconds": now.oldest_invocation_s or 0.0,
             "dropped_log_lines": now.dropped_log_lines,
+            "unmet_expectations": now.unmet_expectations,
         }
         for name, value in figures.items():
             self._levels[name].set(value)
@@ -155,6 +172,7 @@ class Telemetry:
         self._own("OldestUndeliveredAge", now.oldest_undelivered_s or 0.0, "Seconds")
         self._own("PendingDeliveries", now.pending_deliveries, "Count")
         self._own("OldestInvocationAge", now.oldest_invocation_s or 0.0, "Seconds")
+        self._own("ExpectationsUnmet", now.unmet_expectations, "Count")
 
     def exposition(self) -> bytes:
         """Return all for Prometheus, in its text format."""
@@ -220,6 +238,12 @@ class Telemetry:
             self._aws("AWS/Events", "FailedInvocations" if failed else "Invocations", 1, "Count", **dimensions)
             if not failed:
                 self._aws("AWS/Events", "TriggeredRules", 1, "Count", **dimensions)
+
+    def expectation(self, name: str, kind: str) -> None:
+        """An expected file arrived, or did not; each kind is a metric, with the expectation's name and for all."""
+        self._expectations.labels(self._bounded(name), kind).inc()
+        for dimensions in ({"Expectation": name}, {}):
+            self._own(EXPECTATION_METRICS[kind], 1, "Count", **dimensions)
 
     # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,7 +3,7 @@
 import typer
 
 from entrepot import __version__
-from entrepot.cli import executions, files, logs, status, storage, up
+from entrepot.cli import executions, expectations, files, logs, status, storage, up
 from entrepot.cli.client import NotFoundError, UnreachableError
 from entrepot.cli.scaffold import init
 from entrepot.errors import EntrepotError
@@ -43,6 +43,8 @@ app.command(name="file")(files.show_file)
 app.command()(files.redrive)
 app.command(name="executions")(executions.list_executions)
 app.command(name="execution")(executions.show_execution)
+app.command(name="expectations")(expectations.list_expectations)
+app.command(name="expectation")(expectations.show_expectation)
 app.command()(logs.logs)
 app.command()(status.users)
 app.command()(status.sessions)

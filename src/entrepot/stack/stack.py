@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from entrepot.arns import Account
 from entrepot.database import Migration, Transaction
 from entrepot.errors import AwsError
@@ -157,6 +159,7 @@ class _Application:
             ("state_machines", settings.state_machines, self._state_machine),
             ("rules", settings.rules, self._rule),
             ("alarms", settings.alarms, self._alarm),
+            ("expectations", settings.expectations, self._expectation),
         )
         for section, entries, put in steps:
             for name, entry in entries.items():
@@ -164,6 +167,7 @@ class _Application:
                     put(name, entry)
         self._remove("rules", settings.rules, self._remove_rule)
         self._remove("alarms", settings.alarms, self._remove_alarm)
+        self._remove("expectations", settings.expectations, self._remove_expectation)
         wanted = topics.subscription_names(self.account, settings.topics)
         self._remove(
             "subscriptions", wanted, lambda name: topics.remove_subscription(self._operate, self.account, name)
@@ -348,6 +352,10 @@ class _Application:
         self._operate("cloudwatch", "PutMetricAlarm", **alarm_request(self.account, name, alarm))
         self._remember("alarms", name)
 
+    def _expectation(self, name: str, expectation: Any) -> None:
+        self._operate("entrepot", "PutExpectation", name=name, **msgspec.structs.asdict(expectation))
+        self._remember("expectations", name)
+
     def _state_machine(self, name: str, machine: Any) -> None:
         definition, role_arn = self.stack.files[machine.definition], self._role_arn(machine.role)
         logging: dict[str, Any] = {"level": machine.log_level, "includeExecutionData": machine.log_execution_data}
@@ -459,6 +467,9 @@ class _Application:
 
     def _remove_alarm(self, name: str) -> None:
         self._operate("cloudwatch", "DeleteAlarms", AlarmNames=[name])
+
+    def _remove_expectation(self, name: str) -> None:
+        self._operate("entrepot", "DeleteExpectation", name=name)
 
     def _remove_rule(self, name: str) -> None:
         targets = self._operate("events", "ListTargetsByRule", Rule=name)["Targets"]

@@ -4,6 +4,7 @@ Owns one row per version in a pipeline's source bucket, written in the transacti
 projects onto it what the other rooms report. It must not start, copy or deliver anything itself: it keeps accounts.
 """
 
+from entrepot.services.files.listing import recent_files
 from entrepot.services.files.operations import operations
 from entrepot.services.files.ports import (
     DeleteMetadataItem,
@@ -36,5 +37,6 @@ __all__ = [
     "SessionFacts",
     "Settled",
     "operations",
+    "recent_files",
     "replayed",
 ]

@@ -119,6 +119,9 @@ class Settled:
     over_sftp: bool
 
 
+OnRecorded: TypeAlias = Callable[[Transaction, CreatedObject, str, str], None]
+"""`on_recorded(tx, created, file_id, customer_id)`: in the transaction that records a file, after its row is there."""
+
 OnSettled: TypeAlias = Callable[[Settled], None]
 """`on_settled(settled)`: called on the event loop, after the commit."""
 

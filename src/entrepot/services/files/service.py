@@ -21,6 +21,7 @@ from entrepot.services.files.ports import (
     ExecutionHistory,
     FindSession,
     LogLines,
+    OnRecorded,
     OnSettled,
     PutMetadataItem,
     Redeliver,
@@ -66,6 +67,7 @@ class Files:
         execution_history: ExecutionHistory | None = None,
         log_lines: LogLines | None = None,
         on_settled: OnSettled | None = None,
+        on_recorded: OnRecorded | None = None,
     ) -> None:
         self.database = database
         self.account = account
@@ -74,6 +76,7 @@ class Files:
         self.execution_history = execution_history
         self.log_lines = log_lines
         self._on_settled = on_settled
+        self._on_recorded = on_recorded
         self._counted = (0, 0)
         self._put_metadata_item = put_metadata_item
         self._delete_metadata_item = delete_metadata_item
@@ -134,6 +137,8 @@ class Files:
                 "status": "uploaded",
             },
         )
+        if self._on_recorded is not None:
+            self._on_recorded(tx, created, file_id, customer_id)
         self._tell(tx, UPLOADED, created.size_bytes, None, over_sftp=call.session_id is not None)
 
     def object_copied(self, tx: Transaction, created: CreatedObject) -> None:
