@@ -586,6 +586,7 @@ async def test_listings_use_an_index(house: House) -> None:
         "sequence < ? ORDER BY sequence DESC LIMIT 10",
         "customer_id = 'x' AND sequence < ? ORDER BY sequence DESC LIMIT 10",
         "status <> 2 AND status = 3 AND sequence < ? ORDER BY sequence DESC LIMIT 10",
+        "status <> 2 AND status = 3 AND customer_id = 'x' AND sequence < ? ORDER BY sequence DESC LIMIT 10",
         "key = 'x' AND sequence < ? ORDER BY sequence DESC LIMIT 1",
         "event_id = ?",
     ):
@@ -597,6 +598,15 @@ async def test_listings_use_an_index(house: House) -> None:
         text = " ".join(row[3] for row in plan)
         assert "SEARCH" in text, where
         assert "TEMP B-TREE" not in text, where
+
+
+async def test_looking_keys_up_reads_no_rows_and_counting_reads_an_index(house: House) -> None:
+    for sql in (
+        "SELECT sequence FROM files_file WHERE key >= 'a' AND key < 'b' LIMIT 2001",
+        "SELECT (SELECT count(*) FROM files_file), (SELECT max(sequence) FROM files_file)",
+    ):
+        plan = await house.database.read(lambda reader, sql=sql: reader.all(f"EXPLAIN QUERY PLAN {sql}"))
+        assert any("COVERING INDEX" in row[3] for row in plan), plan
 
 
 async def test_counts(house: House) -> None:

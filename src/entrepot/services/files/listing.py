@@ -20,6 +20,8 @@ SCAN_LIMIT = 10_000
 
 CHUNK = 1000
 
+CHUNK_BY_KEY = 100
+
 SORTED_LIMIT = 2000
 """A key prefix that no more files have is looked up by key and sorted; a commoner one filters the newest files."""
 
@@ -77,27 +79,22 @@ def list_files(reader: Reader, wanted: Filter, *, limit: int, next_token: str | 
     _check_text(wanted.key_prefix or "")
     before = LAST_SEQUENCE if next_token is None else _sequence(next_token)
     if wanted.key_prefix:
-        few = _by_key(reader, wanted, before)
+        few = _by_key(reader, wanted, before, limit + 1)
         if few is not None:
             token = _token(few[limit - 1].sequence) if len(few) > limit else None
             return Page(few[:limit], token)
     return _newest(reader, wanted, before, limit)
 
 
-def recent_files(reader: Reader, key_prefix: str, since_ms: int) -> list[FileRecord]:
-    """Return the newest files whose keys begin so and that arrived since; at most PAGE_LIMIT."""
-    return list_files(reader, Filter(key_prefix=key_prefix or None, since_ms=since_ms), limit=PAGE_LIMIT).files
-
-
 def _newest(reader: Reader, wanted: Filter, before: int, limit: int) -> Page:
     """Walk the best index down from `before`."""
     records, files, looked_at = Records(reader), list[FileRecord](), 0
     conditions, parameters = "", list[str | int]()
-    if wanted.customer_id is not None:
-        conditions, parameters = "customer_id = ? AND ", [wanted.customer_id]
-    elif wanted.status is not None and STATUSES.index(wanted.status) != TRANSFERRED:
-        # The index on status is partial: its condition has to be said.
+    if wanted.status is not None and STATUSES.index(wanted.status) != TRANSFERRED:
+        # The indexes on status are partial: their condition has to be said.
         conditions, parameters = "status <> 2 AND status = ? AND ", [STATUSES.index(wanted.status)]
+    if wanted.customer_id is not None:
+        conditions, parameters = f"{conditions}customer_id = ? AND ", [*parameters, wanted.customer_id]
     while looked_at < SCAN_LIMIT:
         size = min(CHUNK, limit + 1) if looked_at == 0 else CHUNK
         chunk = records.all(f"{conditions}sequence < ? ORDER BY sequence DESC LIMIT ?", *parameters, before, size)
@@ -115,22 +112,33 @@ def _newest(reader: Reader, wanted: Filter, before: int, limit: int) -> Page:
     return Page(files, _token(before))
 
 
-def _by_key(reader: Reader, wanted: Filter, before: int) -> list[FileRecord] | None:
-    """Return all files that fit, newest first, when few keys begin so; else None."""
+def _by_key(reader: Reader, wanted: Filter, before: int, limit: int) -> list[FileRecord] | None:
+    """Return the first `limit` files that fit, newest first, when few keys begin so; else None.
+
+    The index on keys knows the sequences, too: rows are read only for what the page shows.
+    """
     prefix = wanted.key_prefix or ""
     end = _after_prefix(prefix)
     where, parameters = ("key >= ? AND key < ?", (prefix, end)) if end else ("key >= ?", (prefix,))
-    found = Records(reader).all(f"{where} LIMIT ?", *parameters, SORTED_LIMIT + 1)
+    found = reader.all(
+        f"SELECT sequence FROM files_file WHERE {where} LIMIT ?",  # noqa: S608 - constants
+        (*parameters, SORTED_LIMIT + 1),
+    )
     if len(found) > SORTED_LIMIT:
         return None
-    fitting = [
-        file
-        for file in found
-        if file.sequence < before
-        and _fits(file, wanted)
-        and (wanted.since_ms is None or file.uploaded_at_ms >= wanted.since_ms)
-    ]
-    return sorted(fitting, key=lambda file: file.sequence, reverse=True)
+    sequences = sorted((row[0] for row in found if row[0] < before), reverse=True)
+    records, files = Records(reader), list[FileRecord]()
+    for first in range(0, len(sequences), CHUNK_BY_KEY):
+        chunk = sequences[first : first + CHUNK_BY_KEY]
+        marks = ", ".join("?" for _ in chunk)
+        for file in records.all(f"sequence IN ({marks}) ORDER BY sequence DESC", *chunk):
+            if wanted.since_ms is not None and file.uploaded_at_ms < wanted.since_ms:
+                return files
+            if _fits(file, wanted):
+                files.append(file)
+                if len(files) == limit:
+                    return files
+    return files
 
 
 def _after_prefix(prefix: str) -> str | None:

@@ -79,4 +79,10 @@ MIGRATIONS: tuple[Migration, ...] = (
             "CREATE INDEX files_note_sequence ON files_note (sequence, note_id)",
         ),
     ),
+    # What a customer's files wait for, or why they failed, whatever else the customer sent.
+    Migration(
+        "files",
+        2,
+        ("CREATE INDEX files_file_customer_status ON files_file (customer_id, status, sequence) WHERE status <> 2",),
+    ),
 )
