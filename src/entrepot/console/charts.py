@@ -216,10 +216,21 @@ def _framed(
         )
         for line in lines
     )
+    long = Markup(' class="chart long" tabindex="0" role="group" aria-label="{}"').format(title)
     return Markup(
-        '<div class="chart"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
+        '<div{}><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
         '<ul class="legend">{}</ul><div class="for-readers"><table><caption>{}</caption>{}</table></div></div>'
-    ).format(all_width, HEIGHT, title, Markup("").join(axes), Markup("").join(marks), legend, title, rows)
+    ).format(
+        long if all_width > NARROW else Markup(' class="chart"'),
+        all_width,
+        HEIGHT,
+        title,
+        Markup("").join(axes),
+        Markup("").join(marks),
+        legend,
+        title,
+        rows,
+    )
 
 
 def _rounded(most: float) -> float:

@@ -63,7 +63,7 @@ class MetricView:
 class _Row:
     """A row of `metrics`, with nothing left out."""
 
-    fields: Sequence[str] = ()
+    fields: list[str] = field(default_factory=list)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -131,8 +131,29 @@ def metric_view(properties: Mapping[str, Any], span_s: int, period_s: int) -> Me
     default_s = -(-span_s // 60) * 60 if whole else _period(properties.get("period"), period_s)
     taken = {str(row.options["id"]) for row in rows if "id" in row.options}
     spare = (name for place in range(len(rows) + len(taken) + 1) if (name := f"q{place}") not in taken)
-    queries = [_query(row, spare, str(properties.get("stat", "Average")), default_s, whole) for row in rows]
+    statistic = str(properties.get("stat", "Average"))
+    queries = [
+        {"Label": label} | _query(row, spare, statistic, default_s, whole)
+        if label
+        else _query(row, spare, statistic, default_s, whole)
+        for row, label in zip(rows, _labels(rows), strict=True)
+    ]
     return MetricView(queries, str(view), bool(properties.get("stacked")), _levels(annotations))
+
+
+def _labels(rows: Sequence[_Row]) -> list[str]:
+    """Return what tells metrics apart where their names do not: the values of dimensions that differ, or the statistic."""
+    metrics = [row for row in rows if row.fields]
+    if len(metrics) < 2:
+        return [""] * len(rows)
+    everywhere = set.intersection(*(set(row.fields) for row in metrics))
+    made = []
+    for row in rows:
+        own = [part for part in (row.fields[1:2] + row.fields[3::2]) if part not in everywhere] if row.fields else []
+        if row.fields and not own:
+            own = [row.fields[1], str(row.options.get("stat", ""))]
+        made.append(" ".join(filter(None, own)))
+    return made
 
 
 def _rows(metrics: Any) -> list[_Row]:
@@ -151,7 +172,7 @@ def _rows(metrics: Any) -> list[_Row]:
         if not given:
             if not isinstance(options.get("expression"), str):
                 raise WidgetError(f"Row {place} of the metrics has neither a metric nor an expression.")
-            rows.append(_Row((), options))
+            rows.append(_Row([], options))
             continue
         if given[0] == "...":
             rest = given[1:]
