@@ -32,6 +32,12 @@ GLYPHS = {
     "INSUFFICIENT_DATA": "?",
     "ENABLED": "●",
     "DISABLED": "○",
+    "arrived": "✓",
+    "late": "◷",
+    "missing": "✕",
+    "too-small": "✕",
+    "duplicate": "!",
+    "waiting": "…",
     "allowed": "✓",
     "denied": "✕",
 }

@@ -6,6 +6,7 @@ from entrepot.console.pages import (
     alarms,
     dashboards,
     executions,
+    expectations,
     file,
     files,
     insights,
@@ -31,6 +32,7 @@ SECTIONS = (
 )
 """What the navigation shows: name, title and address."""
 
+    ("expectations", "Expectations", "/expectations"),
 SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
 """What the build takes from npm packages."""
 
@@ -51,6 +53,7 @@ MODULES = (
     login,
     metrics,
 )
+    expectations,
 """Every page's module, in the order in which addresses are compared."""
 
 
