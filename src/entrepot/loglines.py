@@ -1,4 +1,4 @@
-"""What a service needs to write to a log group, without knowing who stores it."""
+"""What a service needs to write to a log group, without knowing who stores it; and how a line is shown to a person."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,3 +18,8 @@ WriteLog: TypeAlias = Callable[[str, str, LogLine], None]
 
 Never blocks and never raises; the queue is bounded and the store counts what it could not take.
 """
+
+
+def printable(text: str) -> str:
+    """Return the text with control characters shown as escapes: a file's name must not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)

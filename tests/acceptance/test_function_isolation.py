@@ -217,7 +217,7 @@ async def test_what_computes_between_invocations_is_ended(house: House) -> None:
     await house.invoke(burner)
     await until(lambda: bool(alive(burner)))
     await until(lambda: not alive(burner))
-    assert house.lambda_.pool.counts("demo")[0] == 0
+    await until(lambda: house.lambda_.pool.counts("demo")[0] == 0)
 
 
 async def test_a_memory_hog_in_a_grandchild_is_ended_with_awss_words(house: House) -> None:

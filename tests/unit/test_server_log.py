@@ -3,7 +3,7 @@
 import logging
 import sys
 
-from entrepot.cli.up import OneLine
+from entrepot.serve import OneLine
 
 NAME = "a\n2026-01-01 00:00:00 ERROR entrepot: forged \x1b]0;owned\x07\u2028"
 

@@ -3,7 +3,7 @@
 import typer
 
 from entrepot import __version__
-from entrepot.cli import executions, expectations, files, logs, status, storage, up
+from entrepot.cli import console_users, executions, expectations, files, logs, status, storage, up
 from entrepot.cli.client import NotFoundError, UnreachableError
 from entrepot.cli.scaffold import init
 from entrepot.errors import EntrepotError
@@ -48,6 +48,7 @@ app.command(name="expectation")(expectations.show_expectation)
 app.command()(logs.logs)
 app.command()(status.users)
 app.command()(status.sessions)
+app.add_typer(console_users.app, name="console-user")
 app.command()(storage.backup)
 app.command()(storage.scrub)
 

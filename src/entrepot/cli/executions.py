@@ -9,6 +9,7 @@ import typer
 from entrepot.cli import show
 from entrepot.cli.client import HERE, Connection, StackOption, connected
 from entrepot.cli.show import Format, FormatOption
+from entrepot.loglines import printable
 
 EVENT_PAGE = 1000
 
@@ -84,13 +85,11 @@ def show_execution(
         return
     typer.echo(f"{show.status(execution['status'])}  {execution['executionArn']}")
     typer.echo(f"started {show.when(execution['startDate'])}  took {_took(execution) or 'not ended'}")
-    typer.echo(f"input   {show.printable(execution.get('input', ''))}")
+    typer.echo(f"input   {printable(execution.get('input', ''))}")
     if execution.get("output") is not None:
-        typer.echo(f"output  {show.printable(execution['output'])}")
+        typer.echo(f"output  {printable(execution['output'])}")
     if execution.get("error") or execution.get("cause"):
-        typer.echo(
-            f"error   {show.printable(execution.get('error', ''))}: {show.printable(execution.get('cause', ''))}"
-        )
+        typer.echo(f"error   {printable(execution.get('error', ''))}: {printable(execution.get('cause', ''))}")
     typer.echo("")
     start = execution["startDate"]
     show.table(

@@ -8,6 +8,7 @@ import typer
 from entrepot.cli import show
 from entrepot.cli.client import HERE, StackOption, connected
 from entrepot.cli.show import Format, FormatOption
+from entrepot.loglines import printable
 
 OUTCOME_SIGNS: Mapping[str, str] = {"arrived": "✓", "late": "◷", "missing": "✗", "too-small": "✗", "duplicate": "!"}
 
@@ -50,7 +51,7 @@ def show_expectation(
     if output is Format.json:
         show.as_json({**one, "outcomes": answer["outcomes"]})
         return
-    typer.echo(f"{show.printable(one['name'])}  {show.printable(one['key_pattern'])}")
+    typer.echo(f"{printable(one['name'])}  {printable(one['key_pattern'])}")
     facts = {
         "by": f"{one['by']} {one['time_zone']}, {' '.join(one['days'])}",
         "customer": one["customer_id"] or "any",
@@ -58,7 +59,7 @@ def show_expectation(
         "next": show.when(one.get("next_deadline")),
     }
     for fact, value in facts.items():
-        typer.echo(f"  {fact:<10} {show.printable(value)}")
+        typer.echo(f"  {fact:<10} {printable(value)}")
     typer.echo("")
     show.table(
         ("WINDOW", "OUTCOME", "FILES", "TOO SMALL", "ARRIVED", "SIZE", "KEY"),

@@ -12,6 +12,7 @@ from entrepot.cli import show
 from entrepot.cli.client import HERE, Connection, NotFoundError, StackOption, connected
 from entrepot.cli.show import Format, FormatOption
 from entrepot.errors import EntrepotError
+from entrepot.loglines import printable
 
 PAGE = 1000
 STATES_LOG_GROUPS = "/aws/vendedlogs/states/"
@@ -82,7 +83,7 @@ def show_file(
     if output is Format.json:
         show.as_json({**row, "timeline": timeline})
         return
-    typer.echo(f"{show.status(row['status'])}  {show.printable(row['key'])}")
+    typer.echo(f"{show.status(row['status'])}  {printable(row['key'])}")
     facts = {
         "file_id": row["file_id"],
         "size": f"{show.size(row['size_bytes'])} ({row['size_bytes']} bytes)",
@@ -95,7 +96,7 @@ def show_file(
     if row.get("error_message"):
         facts["error"] = row["error_message"]
     for name, value in facts.items():
-        typer.echo(f"  {name:<10} {show.printable(value)}")
+        typer.echo(f"  {name:<10} {printable(value)}")
     typer.echo("")
     shown = [entry for entry in timeline if all_ or not entry["title"].startswith(STATES_LOG_GROUPS)]
     show.timeline((datetime.fromisoformat(entry["timestamp"]), entry["title"], _detail(entry, all_)) for entry in shown)
@@ -135,7 +136,7 @@ def redrive(
     else:
         verb = "would be redriven" if dry_run else "redriven"
         for result in results:
-            name = show.printable(f"{result['file_id'][:SHOWN_ID_CHARACTERS]}  {result.get('key', '')}")
+            name = printable(f"{result['file_id'][:SHOWN_ID_CHARACTERS]}  {result.get('key', '')}")
             typer.echo(f"✗ {name}: {result['error']}" if result.get("error") else f"✓ {name} {verb}")
         if not results:
             typer.echo("No failed files.")

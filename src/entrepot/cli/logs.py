@@ -11,6 +11,7 @@ from entrepot import clock
 from entrepot.cli import show
 from entrepot.cli.client import HERE, StackOption, connected
 from entrepot.cli.show import Format, FormatOption
+from entrepot.loglines import printable
 
 FOLLOW_INTERVAL_S = 1.0
 FOLLOW_OVERLAP_MS = 5_000
@@ -56,7 +57,7 @@ def logs(
                     typer.echo(json.dumps(event, ensure_ascii=False))
             else:
                 for event in fresh:
-                    typer.echo(f"{show.when_ms(event['timestamp'])}  {show.printable(event['message'].rstrip())}")
+                    typer.echo(f"{show.when_ms(event['timestamp'])}  {printable(event['message'].rstrip())}")
             if not follow:
                 return
             if fresh:

@@ -14,6 +14,7 @@ import typer
 
 from entrepot import clock
 from entrepot.errors import EntrepotError
+from entrepot.loglines import printable
 
 
 class Format(StrEnum):
@@ -116,11 +117,6 @@ def timeline(entries: Iterable[tuple[datetime, str, str]]) -> None:
         typer.echo(head.rstrip())
         for line in textwrap.wrap(told, columns - len(INDENT), break_on_hyphens=False):
             typer.echo(INDENT + line)
-
-
-def printable(text: str) -> str:
-    """Return the text with control characters shown as escapes: a file's name must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def status(value: str) -> str:

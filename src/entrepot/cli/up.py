@@ -1,11 +1,11 @@
 """`entrepot up` runs a stack in the foreground; `entrepot check` validates it without starting."""
 
-import logging
+import json
+import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import typer
 
 from entrepot import settings
@@ -17,17 +17,6 @@ from entrepot.settings import StackFolder
 PortOption = Annotated[int | None, typer.Option(min=0, max=65535, help="0 = any free port.")]
 
 
-class OneLine(logging.Formatter):
-    """One line a record, and indented ones for an exception: a key or a name from outside must not forge a line."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = show.printable(record.message)
-        return super().formatMessage(record)
-
-    def formatException(self, ei: Any) -> str:
-        return "\n".join(f"  {show.printable(line)}" for line in super().formatException(ei).split("\n"))
-
-
 def up(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The stack's folder.")] = HERE,
     sftp_port: PortOption = None,
@@ -35,19 +24,10 @@ def up(
     console_port: PortOption = None,
 ) -> None:
     """Run the stack in the foreground until SIGTERM or Ctrl-C; print one line when it serves."""
-    from entrepot import server
-
-    stack = StackFolder(folder)
-    loaded = settings.load(stack)
     ports = {"sftp_port": sftp_port, "api_port": api_port, "console_port": console_port}
-    chosen = {name: port for name, port in ports.items() if port is not None}
-    loaded = msgspec.structs.replace(loaded, server=msgspec.structs.replace(loaded.server, **chosen))
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("asyncssh").setLevel(logging.WARNING)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server.run(stack, loaded, on_ready=lambda addresses: print(addresses.ready_line(), flush=True))
+    chosen = json.dumps({name: port for name, port in ports.items() if port is not None})
+    # The same process goes on as the server, without what only commands need: that saves memory for as long as it serves.
+    os.execv(sys.executable, [sys.executable, "-m", "entrepot.serve", str(folder), chosen])  # noqa: S606 - our own module
 
 
 def check(stack: StackOption = HERE, output: FormatOption = Format.table) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
+from functools import cache
 
 from entrepot import clock
 from entrepot.database import Migration, Reader, Transaction
@@ -88,8 +89,10 @@ def _scrypt(password: str, salt: bytes) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, n=_N, r=_R, p=_P, maxmem=64 * 1024 * 1024, dklen=32)
 
 
-NOBODY = hash_password(secrets.token_hex())
-"""What an unknown user's password is compared with, so that they take as long as a known one."""
+@cache
+def nobody() -> str:
+    """Return what an unknown user's password is compared with, so that they take as long as a known one."""
+    return hash_password(secrets.token_hex())
 
 
 def totp_step(secret: str, code: str, now_s: int) -> int | None:
@@ -107,15 +110,23 @@ def totp_step(secret: str, code: str, now_s: int) -> int | None:
 # ── users ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def put_user(tx: Transaction, name: str, password: str, totp_secret: str = "") -> None:
-    """Create a user, or change their password; their sessions end."""
+def put_user(tx: Transaction, name: str, password_hash: str, totp_secret: str | None = None) -> None:
+    """Create a user, or change their password; their sessions end. Without a secret ("" for none), that stays as it is."""
+    now_ms = clock.now_ms()
     tx.execute(
         "INSERT INTO console_user (name, password_hash, totp_secret, totp_used_step, created_at_ms) "
-        "VALUES (?, ?, ?, 0, ?) ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash, "
-        "totp_secret = excluded.totp_secret",
-        (name, hash_password(password), totp_secret, clock.now_ms()),
+        "VALUES (?, ?, ?, 0, ?) ON CONFLICT (name) DO UPDATE SET password_hash = excluded.password_hash",
+        (name, password_hash, totp_secret or "", now_ms),
     )
+    if totp_secret is not None:
+        tx.execute("UPDATE console_user SET totp_secret = ?, totp_used_step = 0 WHERE name = ?", (totp_secret, name))
     tx.execute("DELETE FROM console_session WHERE user_name = ?", (name,))
+
+
+def count_users(reader: Reader) -> int:
+    """Return how many users there are."""
+    row = reader.one("SELECT count(*) FROM console_user")
+    return 0 if row is None else int(row[0])
 
 
 def delete_user(tx: Transaction, name: str) -> bool:

@@ -53,7 +53,8 @@ async def login(request: Request) -> Response:
     database: Database = request.app.state.database
     name, password, code = field(request, "name"), request.state.form.get("password", ""), field(request, "code")
     known = await database.read(lambda reader: visitors.secrets_of(reader, name))
-    hashed, totp = known or (visitors.NOBODY, "")
+    nobody = await asyncio.to_thread(visitors.nobody)
+    hashed, totp = known or (nobody, "")
     right = await asyncio.to_thread(visitors.check_password, password, hashed) and known is not None
     if right and totp:
         step = visitors.totp_step(totp, code, clock.now_ms() // 1000)

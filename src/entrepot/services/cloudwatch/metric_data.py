@@ -11,7 +11,6 @@ from entrepot.services.cloudwatch.errors import ValidationError
 from entrepot.services.cloudwatch.expressions import Evaluation, ExpressionError, Series, evaluate
 from entrepot.services.cloudwatch.expressions.evaluate import SERIES_LIMIT, searches
 from entrepot.services.cloudwatch.expressions.parse import Node, identifiers, parse_expression
-from entrepot.services.cloudwatch.expressions.search import parse_search
 from entrepot.services.cloudwatch.metrics import Metric
 from entrepot.services.cloudwatch.statistics import SIMPLE, reader
 from entrepot.services.cloudwatch.store import MetricStore
@@ -189,6 +188,10 @@ async def _searched(
         try:
             keys = [] if tree is None else searches(tree)
             for key in keys:
+                from entrepot.services.cloudwatch.expressions.search import (
+                    parse_search,  # its library is loaded when needed
+                )
+
                 text, statistic, period_s = key
                 test = parse_search(text)
                 if reader(statistic) is None:

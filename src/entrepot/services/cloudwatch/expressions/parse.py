@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from importlib.resources import files
-from typing import Any, TypeAlias
-
-from lark import Lark, Token, Transformer, UnexpectedInput, v_args
+from functools import lru_cache
+from typing import TypeAlias
 
 LENGTH_LIMIT = 2_048
 """AWS's limit for an expression."""
@@ -82,21 +79,13 @@ def parse_expression(text: str) -> Node:
     check_depth(text)
     if text.lstrip()[:6].upper() == "SELECT":
         raise ExpressionError("Metrics Insights queries (SELECT …) are not supported here; use SEARCH.")
+    from entrepot.services.cloudwatch.expressions.reading import read  # its library is loaded with the first expression
+
     try:
-        node: Node = _Builder().transform(grammar("math.lark").parse(text))
-    except UnexpectedInput as error:
-        place = error.pos_in_stream
-        where = "at its end" if place is None or place < 0 or place >= len(text) else f"at character {place + 1}"
-        raise ExpressionError(f"Error in expression '{text}': it cannot be read {where}.") from None
+        node = read(text)
     except RecursionError:
         raise ExpressionError("The expression nests too deep.") from None
     return node
-
-
-@cache
-def grammar(name: str) -> Lark:
-    """Return the parser of a grammar beside this file."""
-    return Lark(files(__package__).joinpath(name).read_text(encoding="utf-8"), parser="lalr", maybe_placeholders=True)
 
 
 def check_depth(text: str) -> None:
@@ -130,32 +119,3 @@ def identifiers(node: Node) -> Iterator[str]:
 def unquoted(token: str) -> str:
     """Return the text between quotes, without its escapes."""
     return token[1:-1].replace('\\"', '"').replace("\\'", "'").replace("\\\\", "\\")
-
-
-@v_args(inline=True)
-class _Builder(Transformer[Token, Any]):
-    """Lark's tree to ours; one method for each rule."""
-
-    def start(self, node: Node) -> Node:
-        return node
-
-    def binary(self, left: Node, symbol: Token, right: Node) -> Node:
-        return Binary({"AND": "&&", "OR": "||"}.get(str(symbol), str(symbol)), left, right)
-
-    def signed(self, sign: Token, operand: Node) -> Node:
-        return Negative(operand) if sign == "-" else operand
-
-    def name(self, token: Token) -> Node:
-        return Name(str(token))
-
-    def number(self, token: Token) -> Node:
-        return Number(float(token))
-
-    def text(self, token: Token) -> Node:
-        return Text(unquoted(token))
-
-    def array(self, *items: Node) -> Node:
-        return Array(items)
-
-    def call(self, function: Token, *arguments: Node | None) -> Node:
-        return Call(str(function), tuple(argument for argument in arguments if argument is not None))

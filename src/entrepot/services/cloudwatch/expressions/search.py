@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 
 from lark import Token, Transformer, UnexpectedInput, v_args
 
-from entrepot.services.cloudwatch.expressions.parse import ExpressionError, check_depth, grammar, unquoted
+from entrepot.services.cloudwatch.expressions.parse import ExpressionError, check_depth, unquoted
+from entrepot.services.cloudwatch.expressions.reading import grammar
 from entrepot.services.cloudwatch.metrics import Metric
 
 Test: TypeAlias = Callable[[Metric], bool]

@@ -15,7 +15,6 @@ import re2
 from entrepot.services.logs.insights import literals, syntax
 from entrepot.services.logs.insights.errors import MalformedQueryError
 from entrepot.services.logs.insights.functions import AGGREGATES, SCALARS, Column
-from entrepot.services.logs.insights.parse import parse_query
 from entrepot.services.logs.insights.scalars import LAMBDA_REPORT
 from entrepot.services.logs.insights.syntax import Expression, Item, Span
 
@@ -66,6 +65,8 @@ class Compiled:
 
 def compile_query(text: str, *, now_ms: int, limit: int = ROWS_LIMIT) -> Compiled:
     """Return the statement of a query string; MalformedQueryError says what is wrong at which character."""
+    from entrepot.services.logs.insights.parse import parse_query  # its library is loaded with the first query
+
     commands = parse_query(text)
     compiler = _Compiler(text, now_ms)
     for command in commands:
