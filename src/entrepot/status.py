@@ -38,6 +38,10 @@ async def _functions(rooms: Composition) -> Response:
         "oldest_age_ms": int(statistics.oldest_age_s * 1000),
         "queued": queued,
         "oldest_queued_age_ms": max(0, clock.now_ms() - oldest_at_ms) if queued else 0,
+        "by_function": [
+            dict(zip(("name", "idle", "busy", "starting", "waiting"), (name, *counts), strict=True))
+            for name, counts in rooms.lambda_.pool.all_counts().items()
+        ],
         "missing_isolation": [str(gap) for gap in rooms.lambda_.pool.isolation.gaps],
     }
 

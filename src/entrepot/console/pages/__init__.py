@@ -9,12 +9,14 @@ from entrepot.console.pages import (
     expectations,
     file,
     files,
+    functions,
     insights,
     live,
     login,
     logs,
     metrics,
     overview,
+    rules,
     sessions,
     topics,
     users,
@@ -24,15 +26,17 @@ SECTIONS = (
     ("overview", "Overview", "/"),
     ("files", "Files", "/files"),
     ("executions", "Executions", "/executions"),
+    ("functions", "Functions", "/functions"),
+    ("rules", "Rules", "/rules"),
     ("sessions", "Sessions", "/sessions"),
     ("users", "Users", "/users"),
     ("logs", "Logs", "/logs"),
     ("alarms", "Alarms", "/alarms"),
+    ("expectations", "Expectations", "/expectations"),
     ("dashboards", "Dashboards", "/dashboards"),
 )
 """What the navigation shows: name, title and address."""
 
-    ("expectations", "Expectations", "/expectations"),
 SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
 """What the build takes from npm packages."""
 
@@ -42,18 +46,20 @@ MODULES = (
     files,
     file,
     executions,
+    functions,
+    rules,
     sessions,
     users,
     insights,
     logs,
     alarms,
+    expectations,
     topics,
     dashboards,
     live,
     login,
     metrics,
 )
-    expectations,
 """Every page's module, in the order in which addresses are compared."""
 
 

@@ -253,6 +253,10 @@ class Pool:
             return (0, 0, 0, 0)
         return len(function.idle), len(function.busy), len(function.starting), len(function.waiting)
 
+    def all_counts(self) -> dict[str, tuple[int, int, int, int]]:
+        """Return (idle, busy, starting, waiting) of every function, or version of one, that has been asked for."""
+        return {key: self.counts(key) for key in sorted(self._functions)}
+
     # ── workers come and go ──────────────────────────────────────────────────────────────────────────────────────
 
     def on_ready(self, worker: Worker) -> None:
