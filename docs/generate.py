@@ -148,12 +148,20 @@ def commands_page() -> str:
         "",
     ]
     group = typer.main.get_command(app)
-    for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
+    for name, command in _commands(group, ""):
         lines += [f"## `entrepot {name}`", "", _sentence(command.help), ""]
         rows = [row for parameter in command.params if (row := _parameter(parameter))]
         if rows:
             lines += ["| option | what | default |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(group: Any, above: str) -> Iterator[tuple[str, Any]]:
+    """Yield every command with its whole name, those of groups below their group."""
+    for name, command in sorted(group.commands.items()):
+        yield f"{above}{name}", command
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{above}{name} ")
 
 
 def _parameter(parameter: Any) -> str | None:

@@ -191,7 +191,7 @@ class Composition:
             run_action=self._run_alarm_action,
             emit=self._emit_alarm_event,
         )
-        self.telemetry = Telemetry(self.cloudwatch, settings.stack.name)
+        self.telemetry = Telemetry(self.cloudwatch, self.transfer.server_id)
         for service, room in self._rooms():
             self.operations.add(service, room)
 
@@ -211,6 +211,7 @@ class Composition:
             ("sts", sts.operations(self._sts())),
             ("transfer", transfer.operations(self.transfer)),
             ("entrepot", files.operations(self.files)),
+            ("entrepot", console.operations(self.database, self.account, self.settings.stack.name)),
             ("entrepot", expectations.operations(self.expectations)),
         ]
 

@@ -46,6 +46,7 @@ def list_users(stack: StackOption = HERE, output: FormatOption = Format.table) -
     show.table(
         ("USER", "ONE-TIME CODE", "CREATED"),
         ((row["name"], "yes" if row["totp"] else "no", show.when(row["created_at"])) for row in rows),
+        empty="Nobody may log in with a password.",
     )
 
 

@@ -6,6 +6,7 @@ read without JavaScript; with it, tables and charts stay current.
 """
 
 from entrepot.console.app import Console, ConsoleSettings
+from entrepot.console.operations import operations
 from entrepot.console.visitors import MIGRATIONS, Visitor
 
-__all__ = ["MIGRATIONS", "Console", "ConsoleSettings", "Visitor"]
+__all__ = ["MIGRATIONS", "Console", "ConsoleSettings", "Visitor", "operations"]
