@@ -86,6 +86,11 @@ def list_files(reader: Reader, wanted: Filter, *, limit: int, next_token: str | 
     return _newest(reader, wanted, before, limit)
 
 
+def recent_files(reader: Reader, key_prefix: str, since_ms: int) -> list[FileRecord]:
+    """Return the newest files whose keys begin so and that arrived since; at most PAGE_LIMIT."""
+    return list_files(reader, Filter(key_prefix=key_prefix or None, since_ms=since_ms), limit=PAGE_LIMIT).files
+
+
 def _newest(reader: Reader, wanted: Filter, before: int, limit: int) -> Page:
     """Walk the best index down from `before`."""
     records, files, looked_at = Records(reader), list[FileRecord](), 0
