@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import botocore.config
-import botocore.exceptions
 import typer
 
 from entrepot import settings
@@ -52,6 +50,8 @@ class Connection:
 
     def client(self, service: str) -> Any:
         """Return a botocore client for a service of the server ("s3", "entrepot", …)."""
+        import botocore.config  # here, because commands that ask no server start sooner without
+
         from entrepot.aws.models import session
 
         make: Any = session().client  # its overloads know only AWS's services
@@ -76,6 +76,8 @@ class Connection:
 def connected(folder: Path) -> Iterator[Connection]:
     """Yield the connection; turn what the API answers into errors for the operator."""
     connection = Connection(folder)
+    import botocore.exceptions
+
     try:
         yield connection
     except botocore.exceptions.ClientError as error:

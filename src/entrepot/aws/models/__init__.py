@@ -3,18 +3,14 @@
 Models are loaded at first use, one service at a time, and kept.
 """
 
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
+from entrepot.service_models import FOLDER, service_model
+
+__all__ = ["SERVICES", "SERVICE_OF_SIGNING_NAME", "SERVICE_OF_SIGNING_NAME_AND_TARGET", "service_model", "session"]
 
 if TYPE_CHECKING:
     import boto3
-
-FOLDER = str(Path(__file__).parent)
-"""Where the models that botocore does not have live, laid out as botocore's `data` folder."""
 
 SERVICES = (
     "s3", "dynamodb", "events", "stepfunctions", "lambda", "logs", "sts", "iam", "sns", "sqs", "cloudwatch",
@@ -31,17 +27,6 @@ SERVICE_OF_SIGNING_NAME = {
 
 SERVICE_OF_SIGNING_NAME_AND_TARGET = {("dynamodb", "DynamoDBStreams_20120810"): "dynamodbstreams"}
 """The same for a service that signs as another does, by the first part of X-Amz-Target."""
-
-
-@lru_cache(maxsize=1)
-def _loader() -> Loader:
-    return Loader(extra_search_paths=[FOLDER])
-
-
-@lru_cache(maxsize=len(SERVICES))
-def service_model(service: str) -> ServiceModel:
-    """Return the model of a service; raises botocore's UnknownServiceError for one that has none."""
-    return ServiceModel(_loader().load_service_model(service, "service-2"), service)
 
 
 def session(**options: Any) -> "boto3.session.Session":

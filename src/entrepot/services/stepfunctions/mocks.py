@@ -6,7 +6,7 @@ Source: https://docs.aws.amazon.com/step-functions/latest/apireference/API_MockI
 import functools
 from typing import Any
 
-import botocore.loaders
+from entrepot import service_models
 
 from . import shapes
 from .errors import ValidationException
@@ -57,13 +57,13 @@ def _output_shape(service: str, action: str) -> Any:
     if name is None:
         return None
     operation = shapes.operation_name(name, action)
-    return None if operation is None else shapes.service_model(name).operation_model(operation).output_shape
+    return None if operation is None else service_models.service_model(name).operation_model(operation).output_shape
 
 
 @functools.cache
 def _botocore_name(service: str) -> str | None:
     known = _ELSEWHERE.get(service, service)
-    names = botocore.loaders.Loader().list_available_services("service-2")
+    names = service_models.loader().list_available_services("service-2")
     return next((name for name in names if name.replace("-", "") == known), None)
 
 

@@ -11,10 +11,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import botocore.loaders
-import botocore.model
-
 from entrepot import clock
+from entrepot.service_models import service_model
 
 from .language.evaluation import Json
 from .language.json_text import dumps
@@ -22,12 +20,6 @@ from .language.json_text import dumps
 
 class ParameterProblem(Exception):
     """The parameters do not fit the operation."""
-
-
-@functools.cache
-def service_model(service: str) -> Any:
-    """Return botocore's model of a service."""
-    return botocore.model.ServiceModel(botocore.loaders.Loader().load_service_model(service, "service-2"), service)
 
 
 @functools.cache
@@ -39,7 +31,7 @@ def operation_name(service: str, action: str) -> str | None:
 
 @functools.cache
 def _error_names(service: str) -> dict[str, str]:
-    model = service_model(service)
+    model: Any = service_model(service)
     names = {shape.error_code: shape.name for shape in model.error_shapes if shape.error_code}
     return names | {shape.name: shape.name for shape in model.error_shapes}
 
@@ -55,7 +47,7 @@ def exception_name(service: str, code: str) -> str | None:
 
 def request(service: str, operation: str, parameters: Json) -> dict[str, Any]:
     """Return `parameters` as a request of the operation. Raises ParameterProblem."""
-    shape = service_model(service).operation_model(operation).input_shape
+    shape: Any = service_model(service).operation_model(operation).input_shape
     if not isinstance(parameters, dict):
         raise ParameterProblem("they are not an object")
     if shape is None:
