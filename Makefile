@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo run test check crash power-cut bench clean
+.PHONY: help install demo run test check crash power-cut bench seed-load grafana assets clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -44,6 +44,21 @@ power-cut: $(STAMP) ## power cuts on a loop-mounted image (needs root)
 
 bench: $(STAMP)  ## measure beside OpenSSH and rclone; writes bench/RESULTS.md
 	$(BIN)/python -m bench
+
+SEED := seed-load.stack
+FILES ?= 10000000
+EVENTS ?= 30000000
+
+seed-load: $(STAMP) ## a stack with 10 million files and 30 million log events (FILES=, EVENTS= for fewer)
+	$(BIN)/python -m bench.seed_load $(SEED) --files $(FILES) --events $(EVENTS)
+	$(BIN)/python -m bench.pages $(SEED)
+
+grafana: $(STAMP) ## make the dashboards and alert rules of deploy/grafana again
+	$(BIN)/python -m deploy.grafana
+
+assets:          ## build the console's charts from npm (needs npm; without them pages show plain ones)
+	npm ci --prefix assets --ignore-scripts --no-audit --no-fund
+	node assets/copy.mjs
 
 clean:           ## remove .venv and caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

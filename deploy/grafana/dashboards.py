@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from grafana_foundation_sdk.builders.cloudwatch import CloudWatchAnnotationQuery
-from grafana_foundation_sdk.builders.dashboard import Dashboard, Row, TextBoxVariable
+from grafana_foundation_sdk.builders.dashboard import Dashboard, QueryVariable, Row
 from grafana_foundation_sdk.builders.table import Panel as TablePanel
 from grafana_foundation_sdk.models.cloudwatch import CloudWatchQueryMode
 from grafana_foundation_sdk.models.common import TimeZoneBrowser
@@ -16,7 +16,8 @@ from grafana_foundation_sdk.models.dashboard import (
     AnnotationQuery,
     DashboardCursorSync,
     DataTransformerConfig,
-    VariableOption,
+    VariableRefresh,
+    VariableSort,
 )
 
 from deploy.grafana.panels import (
@@ -48,7 +49,7 @@ EXECUTIONS = tuple(
 )
 TRANSFER_GROUP, FUNCTION_GROUP = "/aws/transfer/$server", "/aws/lambda/$function"
 
-RECENT_TRANSFERS = """fields @timestamp, `activity-type`, user, path, `bytes-in`, `session-id`
+RECENT_TRANSFERS = """fields @timestamp, `activity-type`, path, `bytes-in`, `session-id`
 | filter `activity-type` in ["CLOSE", "RENAME", "DELETE", "ERROR"]
 | sort @timestamp desc
 | limit 100"""
@@ -101,8 +102,25 @@ def _empty(title: str, uid: str, source: str) -> Dashboard:
     )
 
 
-def _variable(name: str, label: str, value: str) -> TextBoxVariable:
-    return TextBoxVariable(name).label(label).default_value(value).current(VariableOption(False, value, value))
+def _variable(name: str, label: str, namespace: str, metric: str, dimension: str) -> QueryVariable:
+    """Return a choice among the values of a metric's dimension."""
+    query: dict[str, object] = {
+        "refId": f"{name}-values",
+        "queryType": "dimensionValues",
+        "region": "default",
+        "namespace": namespace,
+        "metricName": metric,
+        "dimensionKey": dimension,
+        "dimensionFilters": {},
+    }
+    return (
+        QueryVariable(name)
+        .label(label)
+        .datasource(CLOUDWATCH)
+        .query(query)
+        .refresh(VariableRefresh.ON_DASHBOARD_LOAD)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+    )
 
 
 class _AlarmChanges:
@@ -131,8 +149,10 @@ def cloudwatch() -> Dashboard:
     """Return the dashboard over CloudWatch's data source."""
     waiting = Line("undelivered", OWN, "OldestUndeliveredAge", statistic="Maximum")
     board = _empty("Entrepot (CloudWatch)", "entrepot-cloudwatch", "CloudWatch's data source")
-    board = board.with_variable(_variable("server", "SFTP server", "my-stack"))
-    board = board.with_variable(_variable("function", "Function", "transfer")).annotation(_AlarmChanges())
+    board = board.with_variable(_variable("server", "SFTP server", "AWS/Transfer", "FilesIn", "ServerId"))
+    board = board.with_variable(
+        _variable("function", "Function", "AWS/Lambda", "Invocations", "FunctionName")
+    ).annotation(_AlarmChanges())
     return (
         board.with_row(Row("Files"))
         .with_panel(with_lines(figure("Delivered", "Files delivered.", calc="sum"), FILES[:1]).span(4))

@@ -103,10 +103,12 @@ def _order(
             stack.pop()
 
 
-async def metric_data(store: MetricStore, queries: Sequence[Query], start_s: int, end_s: int) -> list[Result]:
+async def metric_data(
+    store: MetricStore, queries: Sequence[Query], start_s: int, end_s: int, *, account_id: str = ""
+) -> list[Result]:
     """Return the series of the queries that are `returned`, in the order of the queries; ValidationError."""
     ordered = checked(queries)
-    searched = await _searched(store, ordered, start_s, end_s)
+    searched = await _searched(store, ordered, start_s, end_s, account_id)
     metrics = [query for query, tree in ordered if tree is None]
     series: dict[str, Sequence[Series]] = {}
     for query in metrics:
@@ -179,7 +181,7 @@ def _figure(value: float) -> str:
 
 
 async def _searched(
-    store: MetricStore, ordered: Sequence[tuple[Query, Node | None]], start_s: int, end_s: int
+    store: MetricStore, ordered: Sequence[tuple[Query, Node | None]], start_s: int, end_s: int, account_id: str
 ) -> dict[tuple[str, str, int], Sequence[Series]]:
     """Return what each SEARCH of the expressions finds."""
     found: dict[tuple[str, str, int], Sequence[Series]] = {}
@@ -193,7 +195,7 @@ async def _searched(
                 )
 
                 text, statistic, period_s = key
-                test = parse_search(text)
+                test = parse_search(text, account_id)
                 if reader(statistic) is None:
                     raise ExpressionError(f"SEARCH does not know the statistic {statistic}.")
                 if known is None:

@@ -12,7 +12,8 @@ def group_name(given: str, arn_prefix: str) -> str:
     """Return a group's name, given as name or as ARN under `arn_prefix`; InvalidParameterError for anything else."""
     name = given
     if name.startswith(arn_prefix):
-        name = name[len(arn_prefix) :].removesuffix(":*")
+        # Grafana cuts the star from the ARN that DescribeLogGroups answered with, and leaves the colon, as AWS allows.
+        name = name[len(arn_prefix) :].removesuffix("*").removesuffix(":")
     if not _GROUP_NAME.fullmatch(name):
         raise InvalidParameterError(
             f"1 validation error detected: Value '{name[:600]}' at 'logGroupName' failed to satisfy constraint: "

@@ -48,11 +48,11 @@ def _tokens(text: str) -> frozenset[str]:
 
 
 @lru_cache(512)
-def parse_search(text: str) -> Test:
-    """Return the test of a search expression; ExpressionError."""
+def parse_search(text: str, account_id: str = "") -> Test:
+    """Return the test of a search expression; ExpressionError. All metrics are of the account `account_id`."""
     check_depth(text)
     try:
-        test: Test = _Builder().transform(grammar("search.lark").parse(text))
+        test: Test = _Builder(account_id).transform(grammar("search.lark").parse(text))
     except UnexpectedInput as error:
         place = error.pos_in_stream
         where = "at its end" if place is None or place < 0 else f"at character {place + 1}"
@@ -60,8 +60,10 @@ def parse_search(text: str) -> Test:
     return test
 
 
-def _value(metric: Metric, name: str) -> str | None:
-    """Return a property: the namespace, the metric's name, or a dimension; None where the metric has no such."""
+def _value(metric: Metric, name: str, account_id: str) -> str | None:
+    """Return a property: the namespace, the metric's name, its account, or a dimension; None where there is no such."""
+    if name.lower() == ":aws.accountid":
+        return account_id
     if name.lower() == "namespace":
         return metric.namespace
     if name.lower() == "metricname":
@@ -72,6 +74,10 @@ def _value(metric: Metric, name: str) -> str | None:
 @v_args(inline=True)
 class _Builder(Transformer[Token, Any]):
     """Lark's tree to a test; one method for each rule."""
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__()
+        self._account_id = account_id
 
     def start(self, schema: Test | None, condition: Test | None) -> Test:
         tests = [test for test in (schema, condition) if test is not None]
@@ -99,7 +105,7 @@ class _Builder(Transformer[Token, Any]):
 
     def property(self, name: Word, words: Sequence[Word]) -> Test:
         def test(metric: Metric) -> bool:
-            value = _value(metric, name.text)
+            value = _value(metric, name.text, self._account_id)
             return value is not None and any(word.matches(value) for word in words)
 
         return test

@@ -112,7 +112,13 @@ class _Edge:
         start_s, end_s = _window(request)
         descending = request.get("ScanBy", "TimestampDescending") == "TimestampDescending"
         limit = min(request.get("MaxDatapoints") or POINTS_LIMIT, POINTS_LIMIT)
-        results = await metric_data(self._cloudwatch.store, queries_of(request["MetricDataQueries"]), start_s, end_s)
+        results = await metric_data(
+            self._cloudwatch.store,
+            queries_of(request["MetricDataQueries"]),
+            start_s,
+            end_s,
+            account_id=self._cloudwatch.account.account_id,
+        )
         skipped = start_of(request)
         answered: list[dict[str, Any]] = []
         left = limit
@@ -185,6 +191,9 @@ class _Edge:
         return await self._cloudwatch.store.series(metric.namespace, metric.name)
 
     async def list_metrics(self, request: Request, call: Call) -> Response:
+        account_id = self._cloudwatch.account.account_id
+        if request.get("OwningAccount", account_id) != account_id:
+            return {"Metrics": [], "OwningAccounts": []}
         since_s = clock.now_ms() // 1000 - RECENT_S if request.get("RecentlyActive") == "PT3H" else 0
         wanted = [(one["Name"], one.get("Value")) for one in request.get("Dimensions", ())]
         found = [
@@ -205,6 +214,8 @@ class _Edge:
                 for metric in found[start : start + METRICS_PAGE]
             ]
         }
+        if request.get("IncludeLinkedAccounts"):
+            response["OwningAccounts"] = [account_id] * len(response["Metrics"])
         if start + METRICS_PAGE < len(found):
             response["NextToken"] = token_at(start + METRICS_PAGE)
         return response
