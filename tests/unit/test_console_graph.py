@@ -168,5 +168,7 @@ def test_conditions_read_like_sentences() -> None:
 
 def test_a_function_s_error_is_told_by_its_message() -> None:
     assert readable_cause('{"errorMessage": "no such file", "errorType": "OSError"}') == "no such file"
+    assert readable_cause('OSError: {"errorMessage": "no such file"}') == "OSError: no such file"
     assert readable_cause("plain") == "plain"
+    assert readable_cause('{"errorMessage": "cut o') == '{"errorMessage": "cut o'
     assert readable_cause("[1]") == "[1]"

@@ -4,6 +4,7 @@ Status is never colour alone: every mark has a class for its colour and a title 
 of its numbers for screen readers.
 """
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,8 @@ def bars(
             )
             below += height
     legend = [(line.kind, line.label, f"{sum(value for _, value in line.points):,.0f}") for line in lines]
-    return _framed(marks, lines, (0.0, top), start_ms, end_ms, title, all_width, legend)
+    plot = _plot("bars", lines, start_ms, end_ms, period_ms)
+    return _framed(marks, lines, (0.0, top), start_ms, end_ms, title, all_width, legend, plot)
 
 
 def curves(
@@ -124,7 +126,8 @@ def curves(
             marks += [_dot(line, place(*point), point, span // 24) for point in seen]
     legend = [(line.kind, line.label, amount(line.points[-1][1]) if line.points else "–") for line in lines]
     legend += [(f"level {level.kind}", level.label, f"{level.value:,g}") for level in levels]
-    return _framed(marks, lines, (bottom, top), start_ms, end_ms, title, all_width, legend)
+    plot = _plot("curves", lines, start_ms, end_ms, levels=levels)
+    return _framed(marks, lines, (bottom, top), start_ms, end_ms, title, all_width, legend, plot)
 
 
 def _dot(line: Line, place: tuple[float, float], point: tuple[int, float], span_ms: int) -> Markup:
@@ -176,6 +179,29 @@ def ranks(slices: Sequence[Slice], title: str) -> Markup:
     return Markup('<ul class="ranks" aria-label="{}">{}</ul>').format(title, rows)
 
 
+def _plot(
+    kind: str,
+    lines: Sequence[Line],
+    start_ms: int,
+    end_ms: int,
+    period_ms: int = 0,
+    *,
+    levels: Sequence[Level] = (),
+) -> str:
+    """Return a chart's numbers as JSON, for the script that draws it again with a cursor."""
+    return json.dumps(
+        {
+            "kind": kind,
+            "start": start_ms,
+            "end": end_ms,
+            "period": period_ms,
+            "lines": [{"label": line.label, "kind": line.kind, "points": list(line.points)} for line in lines],
+            "levels": [{"label": level.label, "kind": level.kind, "value": level.value} for level in levels],
+        },
+        separators=(",", ":"),
+    )
+
+
 def _framed(
     marks: Sequence[Markup],
     lines: Sequence[Line],
@@ -185,6 +211,7 @@ def _framed(
     title: str,
     all_width: int,
     entries: Sequence[tuple[str, str, str]],
+    plot: str,
 ) -> Markup:
     """Return marks within axes, with a legend and the numbers as a table."""
     bottom, top = reach
@@ -218,10 +245,11 @@ def _framed(
     )
     long = Markup(' class="chart long" tabindex="0" role="group" aria-label="{}"').format(title)
     return Markup(
-        '<div{}><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
+        '<div{} data-plot="{}"><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>'
         '<ul class="legend">{}</ul><div class="for-readers"><table><caption>{}</caption>{}</table></div></div>'
     ).format(
         long if all_width > NARROW else Markup(' class="chart"'),
+        plot,
         all_width,
         HEIGHT,
         title,

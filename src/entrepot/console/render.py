@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
 from entrepot import clock
+from entrepot.console.workflow_states import readable_cause
 
 FOLDER = Path(__file__).parent
 
@@ -70,6 +71,7 @@ def environment() -> Environment:
         "glyph": lambda status: GLYPHS.get(status, "•"),
         "words": words,
         "anchor": anchor,
+        "cause": readable_cause,
     }
     return made
 

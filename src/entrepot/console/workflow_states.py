@@ -112,9 +112,14 @@ def _unfinished(visit: Visit, end: str) -> str:
 
 
 def readable_cause(text: str) -> str:
-    """Return the message of a function's error for reading: causes are often JSON with the message within."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return text
-    return str(found["errorMessage"]) if isinstance(found, dict) and "errorMessage" in found else text
+    """Return an error for reading: causes of functions are JSON that holds the message, maybe after the error's name."""
+    for name, rest in (("", text), text.partition(": ")[::2]):
+        if not rest.startswith("{"):
+            continue
+        try:
+            found = json.loads(rest)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and "errorMessage" in found:
+            return f"{name}: {found['errorMessage']}" if name else str(found["errorMessage"])
+    return text

@@ -37,7 +37,7 @@ SECTIONS = (
 )
 """What the navigation shows: name, title and address."""
 
-SCRIPTS = ("htmx.min.js", "uPlot.iife.min.js", "uPlot.min.css")
+SCRIPTS = ("uPlot.iife.min.js", "uPlot.min.css")
 """What the build takes from npm packages."""
 
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from entrepot.console import render, workflow_states
+from entrepot.console import render
 from entrepot.console.ask import Ask
 from entrepot.console.pages.executions import Shown, course_of
 from entrepot.console.pages.forms import ask
@@ -26,7 +26,6 @@ async def file(request: Request) -> Response:
         entries=_spread(timeline),
         lines=[entry for entry in timeline if entry["kind"] == "log"],
         course=await _course(asking, record.get("execution_arn", "")),
-        readable=workflow_states.readable_cause,
     )
 
 

@@ -17,6 +17,7 @@
         const focused = document.activeElement && live.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
         live.replaceChildren(...page.body.childNodes);
+        document.dispatchEvent(new Event("refreshed"));
         if (focused) live.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus();
       }
     } finally {
