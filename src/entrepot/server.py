@@ -20,11 +20,11 @@ import uvloop
 from entrepot import __version__, access, clock, faults, status
 from entrepot.blobs.local import LocalBlobStore
 from entrepot.composition import Composition
-from entrepot.console import Console, ConsoleSettings
+from entrepot.console import Console, ConsoleSettings, OidcSettings
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import EntrepotError
 from entrepot.services import s3
-from entrepot.settings import Settings, SettingsError, StackFolder, describe, line_of
+from entrepot.settings import OidcSection, Settings, SettingsError, StackFolder, describe, line_of
 from entrepot.sftp import SFTPServer, SFTPSettings
 from entrepot.status import Addresses
 
@@ -71,6 +71,7 @@ class Server:
             await self._begin("api", rooms.endpoint.start(host, self.settings.server.api_port), rooms.endpoint.stop)
         except OSError as error:
             raise _port_error("api", self.settings.server.api_port, error) from error
+        self._stops.append(("live tails", rooms.logs.end_tails))
         await self._begin("queues", rooms.sqs.start(), rooms.sqs.stop)
         await self._begin("metrics", rooms.cloudwatch.start(), rooms.cloudwatch.stop)
         await self._begin("telemetry", rooms.telemetry.start(rooms.levels), rooms.telemetry.stop)
@@ -112,10 +113,14 @@ class Server:
                 settings.stack.name,
                 login_required=settings.console.login == "always" or not loopback,
                 hosts=frozenset(name.lower() for name in settings.console.hosts),
+                public_url=settings.console.public_url,
+                metrics_token=_secret_text(self.folder, settings.console.metrics_token_file, "[console]"),
+                oidc=_oidc(self.folder, settings.oidc),
             ),
             principal_for=rooms.console_principal,
             audit=rooms.audit_console,
             exposition=rooms.telemetry.exposition,
+            send=rooms.outbound.send,
         )
         try:
             await self._begin("console", console.start(), console.stop)
@@ -173,6 +178,40 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _oidc(folder: StackFolder, section: OidcSection) -> OidcSettings | None:
+    """Return the provider of logins to the console, None without one; raise SettingsError."""
+    if not section.issuer:
+        return None
+    where = f"{folder.show(folder.stack_file)}: [oidc]"
+    if not section.client_id or section.client_secret_file is None:
+        raise SettingsError(f"{where} needs client_id and client_secret_file.")
+    if not section.emails and not section.groups:
+        raise SettingsError(f"{where} names neither emails nor groups: nobody could log in.")
+    return OidcSettings(
+        section.issuer,
+        section.client_id,
+        _secret_text(folder, section.client_secret_file, "[oidc]"),
+        section.emails,
+        section.groups,
+        section.groups_claim,
+        section.scopes,
+    )
+
+
+def _secret_text(folder: StackFolder, name: str | None, section: str) -> str:
+    """Return the secret in a file, "" where no file is named; raise SettingsError."""
+    if name is None:
+        return ""
+    path = folder.path(name)
+    try:
+        text = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{folder.show(path)}: cannot be read, for {section}: {error}") from error
+    if not text:
+        raise SettingsError(f"{folder.show(path)}: is empty; {section} needs a secret in it.")
+    return text
 
 
 def _in_address(host: str) -> str:
@@ -254,6 +293,7 @@ async def _serve(folder: StackFolder, settings: Settings, on_ready: Callable[[Ad
     gc.collect()
     gc.freeze()  # What is there now stays: later collections need not walk it.
     gc.set_threshold(GC_THRESHOLD)
+    gc.enable()
     await stopping.wait()
     log.info("Stopping: no new sessions; what is under way may finish.")
     await server.stop()
