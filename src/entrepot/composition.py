@@ -83,13 +83,32 @@ class Composition:
         self.database = SQLiteDatabase(data / "ledger.db")
         self.database.migrate(MIGRATIONS)
         self.blobs = LocalBlobStore(data)
-        self.logs = logs.Logs(data / "logs", self.account)
+        self.outbound = _outbound(folder, settings)
+        self._delivery_clients = {
+            name: _outbound(folder, settings, section.ca_file) for name, section in settings.log_deliveries.items()
+        }
+        self.logs = logs.Logs(
+            data / "logs",
+            self.account,
+            record_metric=self._record_log_metric,
+            invoke_function=self._invoke_subscribed,
+            delivery_streams=[
+                logs.DeliveryStream(
+                    name,
+                    section.url,
+                    section.index,
+                    section.user,
+                    None if section.password_file is None else folder.path(section.password_file),
+                    self._delivery_clients[name].send,
+                )
+                for name, section in settings.log_deliveries.items()
+            ],
+        )
         self.write_log = self.logs.write_log
         secret = _secret(folder)
         self.iam = iam.IAM(self.database, self.account, secret=secret, audit=self._audit)
         self.operations = Operations(self.database, self.iam.authorize)
         self._background: set[asyncio.Task[Any]] = set()
-        self.outbound = _outbound(folder, settings)
         self.transfer = transfer.Transfer(self.database, self.account)
         self.expectations = expectations.Expectations(
             self.database,
@@ -247,7 +266,8 @@ class Composition:
     async def close(self) -> None:
         """Close what a composition opens; rooms that were started are stopped before."""
         await self.iam.stop()
-        await self.outbound.close()
+        for client in (self.outbound, *self._delivery_clients.values()):
+            await client.close()
         await self.blobs.close()
         await self.database.close()
 
@@ -346,6 +366,25 @@ class Composition:
             dropped_log_lines=self.logs.statistics().dropped,
             unmet_expectations=unmet,
         )
+
+    # ── what filters of log groups set off ───────────────────────────────────────────────────────────────────────
+
+    def _record_log_metric(
+        self, namespace: str, name: str, dimensions: Sequence[tuple[str, str]], value: float, unit: str, at_ms: int
+    ) -> None:
+        self.cloudwatch.record(cloudwatch.Metric(namespace, name, tuple(dimensions)), value, unit=unit, at_ms=at_ms)
+
+    async def _invoke_subscribed(self, function_arn: str, payload: bytes, source_arn: str) -> None:
+        """Invoke a function that is subscribed to a log group; without a payload, ask whether it could be."""
+        kind = "Event" if payload else "DryRun"
+        request = {"FunctionName": function_arn, "InvocationType": kind, "Payload": payload or b"{}"}
+        call = Call(
+            self._service_principal("logs"),
+            ids.random_uuid(),
+            user_agent="logs.amazonaws.com",
+            source_arn=source_arn,
+        )
+        await self.operations.perform("lambda", "Invoke", request, call)
 
     # ── what alarms set off ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -516,14 +555,15 @@ def _mail_server(folder: StackFolder, settings: Settings) -> sns.MailServer | No
     )
 
 
-def _outbound(folder: StackFolder, settings: Settings) -> Outbound:
-    """Return the client for requests to the outside; raise SettingsError."""
+def _outbound(folder: StackFolder, settings: Settings, ca_file: str | None = None) -> Outbound:
+    """Return the client for requests to the outside; raise SettingsError. `ca_file` is instead of the one of [outbound]."""
     section = settings.outbound
+    ca_file = ca_file or section.ca_file
     try:
         policy = Policy.of(section.denied_networks, section.plain_http_networks)
     except ValueError as error:
         raise SettingsError(f"{folder.show(folder.stack_file)}: [outbound]: {error}.") from None
-    return Outbound(policy, ca_file=None if section.ca_file is None else folder.path(section.ca_file))
+    return Outbound(policy, ca_file=None if ca_file is None else folder.path(ca_file))
 
 
 class UnsupportedActionError(AwsError):

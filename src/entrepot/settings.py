@@ -54,11 +54,27 @@ class ServerSection(_Section, frozen=True):
 
 class ConsoleSection(_Section, frozen=True):
     """`[console]`: the web console. `login` is "auto" (asked for unless it listens on loopback) or "always"; `hosts` are the
-    names under which it is reached besides addresses and `localhost`."""
+    names under which it is reached besides addresses and `localhost`; `public_url` is how browsers reach it through a proxy that
+    speaks TLS. Where a login is asked for, `/metrics` is for loopback, or for the bearer token in `metrics_token_file`."""
 
     login: Annotated[str, msgspec.Meta(pattern="^(auto|always)$")] = "auto"
     host: str | None = None
     hosts: tuple[str, ...] = ()
+    public_url: Annotated[str, msgspec.Meta(pattern=r"^(https?://[A-Za-z0-9.:\[\]-]+)?$")] = ""
+    metrics_token_file: str | None = None
+
+
+class OidcSection(_Section, frozen=True):
+    """`[oidc]`: logins to the console through an OpenID Connect provider. Who has one of the verified `emails` (an address, or
+    `@domain`) or is in one of the `groups` may come in. The redirect URI to register is `/login/oidc/callback` of the console."""
+
+    issuer: Annotated[str, msgspec.Meta(pattern=r"^(https?://[!-~]+)?$")] = ""
+    client_id: str = ""
+    client_secret_file: str | None = None
+    emails: tuple[Annotated[str, msgspec.Meta(pattern=r"^[^\s@]*@[^\s@]+$")], ...] = ()
+    groups: tuple[str, ...] = ()
+    groups_claim: str = "groups"
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
 
 
 class StorageSection(_Section, frozen=True):
@@ -216,6 +232,18 @@ class Expectation(_Section, frozen=True):
     description: str = ""
 
 
+class LogDelivery(_Section, frozen=True):
+    """`[log_deliveries.NAME]`: OpenSearch or Elasticsearch at `url`, where subscription filters deliver log events to by the name
+    `arn:aws:firehose:REGION:ACCOUNT:deliverystream/NAME`. `index` has the fields of strftime for the event's time (UTC);
+    `password_file` holds the password of `user`; `ca_file` (PEM) has authorities to trust besides the system's."""
+
+    url: Annotated[str, msgspec.Meta(pattern=r"^https?://[!-~]+$")]
+    index: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][%YmdHjUVGa-z0-9._-]*$")] = "entrepot-logs-%Y.%m.%d"
+    user: str = ""
+    password_file: str | None = None
+    ca_file: str | None = None
+
+
 class Target(_Section, frozen=True):
     """`[[rules.NAME.targets]]`: exactly one of `state_machine`, `function`, `log_group`, `arn`."""
 
@@ -275,6 +303,7 @@ class Settings(_Section, frozen=True):
     stack: StackSection = StackSection()
     server: ServerSection = ServerSection()
     console: ConsoleSection = ConsoleSection()
+    oidc: OidcSection = OidcSection()
     storage: StorageSection = StorageSection()
     workers: WorkersSection = WorkersSection()
     outbound: OutboundSection = OutboundSection()
@@ -290,6 +319,7 @@ class Settings(_Section, frozen=True):
     functions: dict[str, Function] = {}
     topics: dict[str, Topic] = {}
     alarms: dict[str, Alarm] = {}
+    log_deliveries: dict[str, LogDelivery] = {}
     expectations: dict[str, Expectation] = {}
 
 

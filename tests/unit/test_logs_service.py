@@ -202,7 +202,7 @@ async def test_lines_survive_a_restart_and_hostile_text(tmp_path: Path) -> None:
 
 
 async def test_a_full_queue_drops_counts_and_recovers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = Store(tmp_path / "logs.db", queue_limit_bytes=10_000)
+    store = Store(tmp_path / "logs.db", queue_limit_bytes=10_000, spill_limit_bytes=0)
     gate, entered = threading.Event(), threading.Event()
 
     def block(_: object) -> None:

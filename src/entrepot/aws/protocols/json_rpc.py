@@ -13,6 +13,7 @@ from entrepot.aws.errors import SerializationError
 from entrepot.aws.http import HttpResponse
 from entrepot.aws.protocols import Incoming
 from entrepot.aws.protocols.error_codes import error_shape
+from entrepot.aws.protocols.event_stream import CONTENT_TYPE, JsonEvents, stream_member
 from entrepot.aws.protocols.json_body import JsonReaders, JsonWriters, dumps, loads
 from entrepot.errors import AwsError
 
@@ -46,6 +47,9 @@ class JsonRpc:
         """See WireProtocol."""
         if operation.output_shape is None:
             return self._respond(200, b"", request_id)
+        if stream_member(operation) is not None:
+            headers = {"x-amzn-RequestId": request_id, "Content-Type": CONTENT_TYPE}
+            return HttpResponse(200, headers, JsonEvents(operation, response, self._writers))
         return self._respond(200, dumps(self._writers.writer(operation.output_shape)(response)), request_id)
 
     def fail(self, error: AwsError, code: str, status: int, request_id: str) -> HttpResponse:

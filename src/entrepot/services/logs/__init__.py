@@ -1,6 +1,7 @@
 """CloudWatch Logs: log groups, log streams and their events, in a store of their own.
 
-This room owns the file of log events, its writer thread, retention and the filter pattern language. The ledger knows
+This room owns the file of log events, its writer thread, retention, the filter pattern language, Insights, metric filters,
+subscription filters with their deliveries, and live tails. The ledger knows
 nothing of it: volume here must never slow a commit there, so whatever must outlive a group's retention belongs into the
 ledger. Others write through the typed callable `WriteLog` and never wait.
 
@@ -8,6 +9,15 @@ Source: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/Wel
 """
 
 from entrepot.services.logs.operations import operations
+from entrepot.services.logs.ports import DeliveryStream, InvokeFunction, RecordMetric
 from entrepot.services.logs.service import FoundLine, Logs, LogStatistics
 
-__all__ = ["FoundLine", "LogStatistics", "Logs", "operations"]
+__all__ = [
+    "DeliveryStream",
+    "FoundLine",
+    "InvokeFunction",
+    "LogStatistics",
+    "Logs",
+    "RecordMetric",
+    "operations",
+]

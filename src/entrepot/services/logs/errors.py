@@ -27,8 +27,26 @@ class ResourceAlreadyExistsError(AwsError):
     status = 400
 
 
-class LogsUnavailableError(AwsError):
-    """The store of log events cannot be written now; the caller may try again."""
+class LimitExceededError(AwsError):
+    """There are as many as AWS allows."""
 
-    code = "ServiceUnavailableException"
-    status = 503
+    code = "LimitExceededException"
+    status = 400
+
+
+class SessionLimitError(LimitExceededError):
+    """There are as many live tail sessions as AWS allows."""
+
+
+class InvalidOperationError(AwsError):
+    """The operation makes no sense here."""
+
+    code = "InvalidOperationException"
+    status = 400
+
+
+class TooManyTagsError(AwsError):
+    """A resource would have more tags than AWS allows."""
+
+    code = "TooManyTagsException"
+    status = 400

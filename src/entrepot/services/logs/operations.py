@@ -4,15 +4,17 @@ Source: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API
 """
 
 import re
-from collections.abc import Iterable
 
 from entrepot import clock
 from entrepot.loglines import LogLine
-from entrepot.operations import AsyncOperation, Call, Operation, Permission, Permissions, Request, Response
+from entrepot.operations import AsyncOperation, Call, Operation, Request, Response
+from entrepot.services.logs import filter_operations, group_operations, tail_operations
+from entrepot.services.logs.edge import Edge, limit_of
 from entrepot.services.logs.errors import InvalidParameterError
 from entrepot.services.logs.filter_pattern import compile_pattern
 from entrepot.services.logs.insights import operations as insights
-from entrepot.services.logs.names import group_name, opened, sealed
+from entrepot.services.logs.names import opened, sealed
+from entrepot.services.logs.retention import DAY_MS
 from entrepot.services.logs.service import PAGE_LIMIT_EVENTS, LogEvent, LogGroup, Logs, LogStream, Position
 
 BATCH_LIMIT_EVENTS = 10_000
@@ -62,58 +64,37 @@ def operations(logs: Logs) -> list[Operation]:
         AsyncOperation("GetLogEvents", edge.on_stream("GetLogEvents"), edge.get_log_events),
         AsyncOperation("FilterLogEvents", edge.on_group("FilterLogEvents"), edge.filter_log_events),
         *insights.operations(logs),
+        *filter_operations.operations(logs),
+        *group_operations.operations(logs),
+        *tail_operations.operations(logs),
     ]
 
 
-class _Edge:
+class _Edge(Edge):
     """The operations as AWS names them."""
-
-    def __init__(self, logs: Logs) -> None:
-        self._logs = logs
-        self._arn_prefix = logs.account.arn("logs", "log-group:")
-
-    # ── permissions ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    def on_group(self, action: str) -> Permissions:
-        """Return the permission that an action on a group needs."""
-
-        def permissions(request: Request) -> Iterable[Permission]:
-            yield Permission(f"logs:{action}", f"{self._arn_prefix}{self._group(request)}:*")
-
-        return permissions
-
-    def on_stream(self, action: str) -> Permissions:
-        """Return the permission that an action on a stream needs."""
-
-        def permissions(request: Request) -> Iterable[Permission]:
-            stream = request.get("logStreamName", "")
-            yield Permission(f"logs:{action}", f"{self._arn_prefix}{self._group(request)}:log-stream:{stream}")
-
-        return permissions
-
-    def on_all(self, action: str) -> Permissions:
-        """Return the permission that a listing needs."""
-
-        def permissions(request: Request) -> Iterable[Permission]:
-            yield Permission(f"logs:{action}", f"{self._arn_prefix}*")
-
-        return permissions
 
     # ── groups ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_log_group(self, request: Request, call: Call) -> Response:
-        await self._logs.create_group(self._group(request))
+        if request.get("kmsKeyId"):
+            raise InvalidParameterError("KMS keys are not supported here: log groups are not encrypted by themselves.")
+        if request.get("logGroupClass", "STANDARD") != "STANDARD":
+            raise InvalidParameterError("Only log groups of the class STANDARD are supported here.")
+        await self.logs.create_group(self.group(request), tags=request.get("tags"))
         return {}
 
     async def delete_log_group(self, request: Request, call: Call) -> Response:
-        await self._logs.delete_group(self._group(request))
+        await self.logs.delete_group(self.group(request))
         return {}
 
     async def describe_log_groups(self, request: Request, call: Call) -> Response:
         if request.get("logGroupNamePrefix") and request.get("logGroupNamePattern"):
             raise InvalidParameterError("logGroupNamePrefix and logGroupNamePattern are mutually exclusive parameters.")
-        limit = _limit(request, DESCRIBE_LIMIT, DESCRIBE_LIMIT)
-        groups = await self._logs.groups(
+        account_id = self.logs.account.account_id
+        if account_id not in (request.get("accountIdentifiers") or (account_id,)):
+            return {"logGroups": []}  # Who watches several accounts: all groups here are of this one.
+        limit = limit_of(request, DESCRIBE_LIMIT, DESCRIBE_LIMIT)
+        groups = await self.logs.groups(
             prefix=request.get("logGroupNamePrefix", ""),
             contains=request.get("logGroupNamePattern", ""),
             after=opened(request["nextToken"]) if request.get("nextToken") else "",
@@ -125,11 +106,11 @@ class _Edge:
         return response
 
     def _describe_group(self, group: LogGroup) -> dict[str, object]:
-        arn = f"{self._arn_prefix}{group.name}"
+        arn = f"{self.arn_prefix}{group.name}"
         described: dict[str, object] = {
             "logGroupName": group.name,
             "creationTime": group.created_at_ms,
-            "metricFilterCount": 0,
+            "metricFilterCount": group.metric_filters,
             "arn": f"{arn}:*",
             "logGroupArn": arn,
             "logGroupClass": "STANDARD",
@@ -146,21 +127,21 @@ class _Edge:
                 f"1 validation error detected: Value '{days}' at 'retentionInDays' failed to satisfy constraint: "
                 f"Member must satisfy enum value set: {sorted(RETENTION_DAYS)}"
             )
-        await self._logs.set_retention(self._group(request), days)
+        await self.logs.set_retention(self.group(request), days)
         return {}
 
     async def delete_retention_policy(self, request: Request, call: Call) -> Response:
-        await self._logs.set_retention(self._group(request), None)
+        await self.logs.set_retention(self.group(request), None)
         return {}
 
     # ── streams ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def create_log_stream(self, request: Request, call: Call) -> Response:
-        await self._logs.create_stream(self._group(request), _stream(request))
+        await self.logs.create_stream(self.group(request), _stream(request))
         return {}
 
     async def delete_log_stream(self, request: Request, call: Call) -> Response:
-        await self._logs.delete_stream(self._group(request), _stream(request))
+        await self.logs.delete_stream(self.group(request), _stream(request))
         return {}
 
     async def describe_log_streams(self, request: Request, call: Call) -> Response:
@@ -168,17 +149,17 @@ class _Edge:
         prefix = request.get("logStreamNamePrefix", "")
         if by_time and prefix:
             raise InvalidParameterError("Cannot order by LastEventTime with a logStreamNamePrefix.")
-        limit = _limit(request, DESCRIBE_LIMIT, DESCRIBE_LIMIT)
+        limit = limit_of(request, DESCRIBE_LIMIT, DESCRIBE_LIMIT)
         offset = _number(opened(request["nextToken"])) if request.get("nextToken") else 0
-        streams = await self._logs.streams(
-            self._group(request),
+        streams = await self.logs.streams(
+            self.group(request),
             prefix=prefix,
             by_time=by_time,
             descending=bool(request.get("descending")),
             offset=offset,
             limit=limit + 1,
         )
-        group = self._group(request)
+        group = self.group(request)
         response: Response = {"logStreams": [self._describe_stream(group, stream) for stream in streams[:limit]]}
         if len(streams) > limit:
             response["nextToken"] = sealed(str(offset + limit))
@@ -188,7 +169,7 @@ class _Edge:
         described: dict[str, object] = {
             "logStreamName": stream.name,
             "creationTime": stream.created_at_ms,
-            "arn": f"{self._arn_prefix}{group}:log-stream:{stream.name}",
+            "arn": f"{self.arn_prefix}{group}:log-stream:{stream.name}",
             "storedBytes": 0,  # AWS reports 0 for streams since 2019
         }
         if stream.first_event_at_ms is not None and stream.last_event_at_ms is not None:
@@ -204,24 +185,28 @@ class _Edge:
         _check_batch(lines)
         now_ms = clock.now_ms()
         too_old = sum(1 for line in lines if line.timestamp_ms < now_ms - TOO_OLD_MS)
+        days = await self.logs.retention_days(self.group(request))
+        expired = 0 if days is None else sum(1 for line in lines if line.timestamp_ms < now_ms - days * DAY_MS)
         first_too_new = next(
             (index for index, line in enumerate(lines) if line.timestamp_ms > now_ms + TOO_NEW_MS), len(lines)
         )
-        await self._logs.put_events(self._group(request), _stream(request), lines[too_old:first_too_new])
+        await self.logs.put_events(self.group(request), _stream(request), lines[max(too_old, expired) : first_too_new])
         response: Response = {"nextSequenceToken": "0"}
         rejected: dict[str, int] = {}
         if too_old:
             rejected["tooOldLogEventEndIndex"] = too_old
         if first_too_new < len(lines):
             rejected["tooNewLogEventStartIndex"] = first_too_new
+        if expired:
+            rejected["expiredLogEventEndIndex"] = expired
         if rejected:
             response["rejectedLogEventsInfo"] = rejected
         return response
 
     async def get_log_events(self, request: Request, call: Call) -> Response:
-        group, stream = self._group(request), _stream(request)
+        group, stream = self.group(request), _stream(request)
         since_ms, until_ms = request.get("startTime", 0), request.get("endTime", FOREVER_MS)
-        limit = _limit(request, PAGE_LIMIT_EVENTS, PAGE_LIMIT_EVENTS)
+        limit = limit_of(request, PAGE_LIMIT_EVENTS, PAGE_LIMIT_EVENTS)
         token = request.get("nextToken")
         if token:
             forward, position = _place(token)
@@ -229,7 +214,7 @@ class _Edge:
             forward, position = True, (since_ms - 1, 0)
         else:
             forward, position = False, (FOREVER_MS, 0)
-        read = self._logs.events_after if forward else self._logs.events_before
+        read = self.logs.events_after if forward else self.logs.events_before
         events = await read(group, stream, position, since_ms=since_ms, until_ms=until_ms, limit=limit)
         if events:
             first, last = events[0].position, events[-1].position
@@ -257,25 +242,20 @@ class _Edge:
         if names and prefix:
             raise InvalidParameterError("logStreamNames and logStreamNamePrefix are mutually exclusive parameters.")
         until_ms = request.get("endTime")
-        events, position = await self._logs.filter_events(
-            self._group(request),
+        events, position = await self.logs.filter_events(
+            self.group(request),
             compile_pattern(request.get("filterPattern", "")),
             streams=names or None,
             prefix=prefix,
             since_ms=request.get("startTime", 0),
             until_ms=FOREVER_MS if until_ms is None else until_ms + 1,
             after=_filter_place(request["nextToken"]) if request.get("nextToken") else None,
-            limit=_limit(request, PAGE_LIMIT_EVENTS, PAGE_LIMIT_EVENTS),
+            limit=limit_of(request, PAGE_LIMIT_EVENTS, PAGE_LIMIT_EVENTS),
         )
         response: Response = {"events": [_filtered(event) for event in events], "searchedLogStreams": []}
         if position is not None:
             response["nextToken"] = sealed(f"{position.timestamp_ms}/{position.stream_id}/{position.seq}")
         return response
-
-    def _group(self, request: Request) -> str:
-        """Return the group's name, given as name or ARN."""
-        given = str(request.get("logGroupName") or request.get("logGroupIdentifier") or "")
-        return group_name(given, self._arn_prefix)
 
 
 def _stream(request: Request) -> str:
@@ -286,16 +266,6 @@ def _stream(request: Request) -> str:
             "Member must satisfy regular expression pattern: [^:*]*"
         )
     return name
-
-
-def _limit(request: Request, default: int, most: int) -> int:
-    limit = request.get("limit", default)
-    if not 1 <= limit <= most:
-        raise InvalidParameterError(
-            f"1 validation error detected: Value '{limit}' at 'limit' failed to satisfy constraint: "
-            f"Member must have value between 1 and {most}"
-        )
-    return int(limit)
 
 
 def _check_batch(lines: list[LogLine]) -> None:

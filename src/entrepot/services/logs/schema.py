@@ -24,5 +24,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "query_definition_id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, query_string TEXT NOT NULL, "
         "log_groups TEXT NOT NULL, changed_at_ms INTEGER NOT NULL) WITHOUT ROWID",
     ),
+    (
+        "CREATE TABLE metric_filter ("
+        "group_id INTEGER NOT NULL, name TEXT NOT NULL, pattern TEXT NOT NULL, transformation TEXT NOT NULL, "
+        "created_at_ms INTEGER NOT NULL, PRIMARY KEY (group_id, name)) WITHOUT ROWID",
+        "CREATE TABLE subscription_filter ("
+        "filter_id INTEGER PRIMARY KEY AUTOINCREMENT, group_id INTEGER NOT NULL, name TEXT NOT NULL, "
+        "pattern TEXT NOT NULL, destination_arn TEXT NOT NULL, role_arn TEXT NOT NULL, distribution TEXT NOT NULL, "
+        "created_at_ms INTEGER NOT NULL, UNIQUE (group_id, name))",
+        # What subscriptions still have to deliver: matching events of one stream, deflated, in the transaction that stores them.
+        "CREATE TABLE subscription_batch ("
+        "batch_id INTEGER PRIMARY KEY AUTOINCREMENT, filter_id INTEGER NOT NULL, stream TEXT NOT NULL, "
+        "events INTEGER NOT NULL, body BLOB NOT NULL)",
+        "CREATE INDEX subscription_batch_by_filter ON subscription_batch (filter_id, batch_id)",
+        "CREATE TABLE group_tag ("
+        "group_id INTEGER NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (group_id, key)) WITHOUT ROWID",
+        # How far the file of lines that wait on disk has been read.
+        "CREATE TABLE spill_read (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL, offset INTEGER NOT NULL)",
+    ),
 )
 """Each entry is one version of the store, applied once and in order; SQLite's `user_version` counts them."""

@@ -6,8 +6,7 @@ Times are milliseconds since the epoch throughout. Positions in a stream are (ti
 import asyncio
 import contextlib
 import heapq
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +14,25 @@ from entrepot import clock
 from entrepot.arns import Account
 from entrepot.errors import StorageError
 from entrepot.loglines import LogLine
-from entrepot.services.logs.errors import LogsUnavailableError, ResourceAlreadyExistsError, ResourceNotFoundError
+from entrepot.services.logs.errors import ResourceAlreadyExistsError, SessionLimitError
+from entrepot.services.logs.filters import Filters
 from entrepot.services.logs.insights.definitions import QueryDefinition
 from entrepot.services.logs.insights.queries import Queries
-from entrepot.services.logs.store import LogStatistics, Session, Store
+from entrepot.services.logs.live_tail import SESSIONS_LIMIT, LiveTail
+from entrepot.services.logs.ports import DeliveryStream, InvokeFunction, RecordMetric, no_metric
+from entrepot.services.logs.retention import (
+    DAY_MS,
+    delete_some_events,
+    delete_some_of_group,
+    delete_stream_row,
+    enforce_retention,
+    keep_retention,
+)
+from entrepot.services.logs.session import Session, find_group, find_stream
+from entrepot.services.logs.store import LogStatistics, Store
+from entrepot.services.logs.subscriptions import Deliveries
+from entrepot.services.logs.tags import write_tags
+from entrepot.services.logs.taps import Taps
 
 __all__ = ["FoundLine", "LogGroup", "LogStatistics", "LogStream", "Logs"]
 
@@ -31,16 +45,6 @@ PAGE_LIMIT_BYTES = 1_048_576
 SCAN_LIMIT_EVENTS = 100_000
 """One FilterLogEvents call looks at no more events than this; then it answers with a token to go on."""
 
-RETENTION_INTERVAL_S = 600.0
-"""How often events past their group's retention are deleted."""
-
-RETENTION_CHUNK = 5_000
-"""Events deleted in one transaction, so that writing goes on meanwhile."""
-
-DAY_MS = 86_400_000
-
-_log = logging.getLogger("entrepot.logs")
-
 
 @dataclass(frozen=True, slots=True)
 class LogGroup:
@@ -50,6 +54,7 @@ class LogGroup:
     created_at_ms: int
     retention_days: int | None
     stored_bytes: int
+    metric_filters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,28 +99,48 @@ class FoundLine:
 
 
 class Logs:
-    """CloudWatch Logs in the folder `path`."""
+    """CloudWatch Logs in the folder `path`.
 
-    def __init__(self, path: Path, account: Account) -> None:
+    `record_metric` takes what metric filters find, `invoke_function` what subscriptions have for functions, and
+    `delivery_streams` are where other subscriptions deliver to.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        account: Account,
+        *,
+        record_metric: RecordMetric = no_metric,
+        invoke_function: InvokeFunction | None = None,
+        delivery_streams: Sequence[DeliveryStream] = (),
+    ) -> None:
         self.account = account
         path.mkdir(parents=True, exist_ok=True)
         self._path = path / "logs.db"
+        self._record_metric = record_metric
+        self._deliveries = Deliveries(account, invoke_function, delivery_streams, self.write_log)
         self._store: Store | None = None
+        self._filters: Filters | None = None
         self._queries: Queries | None = None
-        self._retention: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tails: list[LiveTail] = []
 
     async def start(self) -> None:
         """Open the store; from now on lines are written."""
-        self._store = Store(self._path)
+        self._store = Store(self._path, taps=Taps(self._record_metric, self._deliveries.wake))
+        self._filters = Filters(self._store, self._deliveries)
         self._queries = Queries(self._store.open_reader, self._store.flush)
-        self._retention = asyncio.create_task(self._keep_retention(), name="logs-retention")
+        self._tasks = [
+            asyncio.create_task(keep_retention(self._store), name="logs-retention"),
+            asyncio.create_task(self._deliveries.keep(self._store), name="logs-subscriptions"),
+        ]
 
     async def stop(self) -> None:
         """Write what waits and close; later lines are dropped."""
-        if self._retention is not None:
-            self._retention.cancel()
+        for task in self._tasks:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._retention
+                await task
         if self._queries is not None:
             await self._queries.close()
         if self._store is not None:
@@ -138,13 +163,21 @@ class Logs:
 
     async def put_events(self, group: str, stream: str, lines: Sequence[LogLine]) -> None:
         """Write `lines` into a stream that exists and answer when they are stored; ResourceNotFoundError else."""
-        await self._opened.run(lambda session: _stream_id(session, group, stream) and None)
         await self._opened.drained()
-        if not all(self._opened.append(group, stream, line) for line in lines):
-            raise LogsUnavailableError("More log events wait than can be written now; try again later.")
-        await self._opened.run(lambda _: None)
+        await self._opened.run(
+            lambda session: find_stream(session, group, stream),
+            lines=[(group, stream, line.timestamp_ms, line.message, 0) for line in lines],
+            apart=True,
+        )
 
-    async def create_group(self, name: str, retention_days: int | None = None, *, if_missing: bool = False) -> None:
+    async def create_group(
+        self,
+        name: str,
+        retention_days: int | None = None,
+        *,
+        if_missing: bool = False,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
         """Create a group; ResourceAlreadyExistsError when it is there, unless `if_missing`."""
 
         def create(session: Session) -> None:
@@ -154,19 +187,28 @@ class Logs:
             )
             if not made and not if_missing:
                 raise ResourceAlreadyExistsError("The specified log group already exists")
+            if made and tags:
+                write_tags(session, name, tags)
 
         await self._opened.run(create)
 
     async def delete_group(self, name: str) -> None:
         """Delete a group with its streams and events; ResourceNotFoundError when it is not there."""
-        while await self._opened.run(lambda session: _delete_some_of_group(session, name)):
+
+        def delete(session: Session) -> bool:
+            more = delete_some_of_group(session, name)
+            if not more:
+                self._opened.taps.load(session)
+            return more
+
+        while await self._opened.run(delete):
             pass
 
     async def set_retention(self, name: str, retention_days: int | None) -> None:
         """Set how many days events are kept (None: for ever); ResourceNotFoundError for an unknown group."""
 
         def update(session: Session) -> None:
-            _group_id(session, name)
+            find_group(session, name)
             session.execute("UPDATE log_group SET retention_days = ? WHERE name = ?", (retention_days, name))
 
         await self._opened.run(update)
@@ -177,7 +219,7 @@ class Logs:
         def create(session: Session) -> None:
             made = session.execute(
                 "INSERT INTO log_stream (group_id, name, created_at_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (_group_id(session, group), name, clock.now_ms()),
+                (find_group(session, group), name, clock.now_ms()),
             )
             if not made:
                 raise ResourceAlreadyExistsError("The specified log stream already exists")
@@ -186,10 +228,10 @@ class Logs:
 
     async def delete_stream(self, group: str, name: str) -> None:
         """Delete a stream with its events; ResourceNotFoundError when it is not there."""
-        stream_id = await self._opened.run(lambda session: _stream_id(session, group, name))
-        while await self._opened.run(lambda session: _delete_some_events(session, stream_id, None)):
+        stream_id = await self._opened.run(lambda session: find_stream(session, group, name))
+        while await self._opened.run(lambda session: delete_some_events(session, stream_id, None)):
             pass
-        await self._opened.run(lambda session: _delete_stream_row(session, stream_id))
+        await self._opened.run(lambda session: delete_stream_row(session, stream_id))
 
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,7 +241,8 @@ class Logs:
         def read(session: Session) -> list[LogGroup]:
             rows = session.all(
                 "SELECT name, created_at_ms, retention_days, (SELECT coalesce(sum(stored_bytes), 0) FROM log_stream s "
-                "WHERE s.group_id = g.group_id) FROM log_group g "
+                "WHERE s.group_id = g.group_id), (SELECT count(*) FROM metric_filter f WHERE f.group_id = g.group_id) "
+                "FROM log_group g "
                 "WHERE name > ? AND substr(name, 1, ?) = ? AND instr(lower(name), lower(?)) > 0 ORDER BY name LIMIT ?",
                 (after, len(prefix), prefix, contains, limit),
             )
@@ -226,7 +269,7 @@ class Logs:
                 "SELECT name, created_at_ms, first_event_at_ms, last_event_at_ms, last_ingested_at_ms, stored_bytes "  # noqa: S608 - constants
                 f"FROM log_stream WHERE group_id = ? AND substr(name, 1, ?) = ? ORDER BY {order} {direction}, name "
                 "LIMIT ? OFFSET ?",
-                (_group_id(session, group), len(prefix), prefix, limit, offset),
+                (find_group(session, group), len(prefix), prefix, limit, offset),
             )
             return [LogStream(*row) for row in rows]
 
@@ -238,12 +281,12 @@ class Logs:
         """Return events of a stream in order, after the position `after` = (timestamp_ms, seq)."""
 
         def read(session: Session) -> list[LogEvent]:
-            stream_id = _stream_id(session, group, stream)
+            stream_id = find_stream(session, group, stream)
             rows = session.all(
                 "SELECT timestamp_ms, seq, ingested_after_ms, message FROM log_event WHERE stream_id = ? "
                 "AND (timestamp_ms, seq) > (?, ?) AND timestamp_ms >= ? AND timestamp_ms < ? "
                 "ORDER BY timestamp_ms, seq LIMIT ?",
-                (stream_id, *after, since_ms, until_ms, limit),
+                (stream_id, *after, _kept(session, group, since_ms), until_ms, limit),
             )
             return list(_first_megabyte(_event(stream_id, stream, row) for row in rows))
 
@@ -255,12 +298,12 @@ class Logs:
         """Return the last `limit` events of a stream before the position `before`, in order."""
 
         def read(session: Session) -> list[LogEvent]:
-            stream_id = _stream_id(session, group, stream)
+            stream_id = find_stream(session, group, stream)
             rows = session.all(
                 "SELECT timestamp_ms, seq, ingested_after_ms, message FROM log_event WHERE stream_id = ? "
                 "AND (timestamp_ms, seq) < (?, ?) AND timestamp_ms >= ? AND timestamp_ms < ? "
                 "ORDER BY timestamp_ms DESC, seq DESC LIMIT ?",
-                (stream_id, *before, since_ms, until_ms, limit),
+                (stream_id, *before, _kept(session, group, since_ms), until_ms, limit),
             )
             return list(_first_megabyte(_event(stream_id, stream, row) for row in rows))[::-1]
 
@@ -281,12 +324,12 @@ class Logs:
         """Return events of a group in order of time that `matches`, and where to go on (None: that was all)."""
 
         def read(session: Session) -> tuple[list[LogEvent], Position | None]:
-            group_id = _group_id(session, group)
+            group_id = find_group(session, group)
             for name in streams or ():
-                _stream_id(session, group, name)
+                find_stream(session, group, name)
             found: list[LogEvent] = []
             size, position = 0, after
-            events = _merged(session, group_id, streams, prefix, since_ms, until_ms, after)
+            events = _merged(session, group_id, streams, prefix, _kept(session, group, since_ms), until_ms, after)
             for looked_at, event in enumerate(events):
                 if looked_at >= SCAN_LIMIT_EVENTS:
                     return found, position
@@ -337,7 +380,7 @@ class Logs:
 
     async def group_ids(self, names: Sequence[str]) -> dict[int, str]:
         """Return the names of groups by their ids; ResourceNotFoundError for one that does not exist."""
-        return await self._opened.read(lambda session: {_group_id(session, name): name for name in names})
+        return await self._opened.read(lambda session: {find_group(session, name): name for name in names})
 
     async def event_at(self, stream_id: int, timestamp_ms: int, seq: int) -> tuple[str, LogEvent] | None:
         """Return an event and its group's name."""
@@ -361,7 +404,7 @@ class Logs:
                 "SELECT e.message FROM log_stream s JOIN log_event e ON e.stream_id = s.stream_id "
                 "AND e.timestamp_ms <= ?1 WHERE s.stream_id IN (SELECT stream_id FROM log_stream WHERE group_id = ?2 "
                 "ORDER BY last_event_at_ms DESC LIMIT 20) ORDER BY e.timestamp_ms DESC LIMIT ?3",
-                (until_ms, _group_id(session, group), limit),
+                (until_ms, find_group(session, group), limit),
             )
             return [row[0] for row in rows]
 
@@ -404,39 +447,69 @@ class Logs:
             )
         )
 
-    # ── retention ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what looks at events ─────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def filters(self) -> Filters:
+        """Metric filters and subscription filters."""
+        if self._filters is None:
+            raise StorageError("The log store is not open.")
+        return self._filters
+
+    async def start_tail(self, tail: LiveTail) -> None:
+        """Let a live tail see the events of its groups until `end_tail`; ResourceNotFoundError, SessionLimitError."""
+        if len(self._tails) >= SESSIONS_LIMIT:
+            raise SessionLimitError(f"There are {SESSIONS_LIMIT} live tail sessions already. End one.")
+
+        def begin(session: Session) -> None:
+            for group in tail.groups:
+                find_group(session, group)
+            self._opened.taps.add_tail(session, tail)
+
+        self._tails.append(tail)
+        try:
+            await self._opened.run(begin)
+        except BaseException:
+            self._tails.remove(tail)
+            raise
+
+    async def end_tail(self, tail: LiveTail) -> None:
+        """End a live tail."""
+        self._tails.remove(tail)
+        await self._opened.run(lambda session: self._opened.taps.remove_tail(session, tail))
+
+    async def end_tails(self) -> None:
+        """Let all live tails end, so that nobody waits for them when the server stops."""
+        for tail in self._tails:
+            tail.end()
+
+    # ── tags and retention ───────────────────────────────────────────────────────────────────────────────────────
+
+    async def change_tags(self, group: str, tags: Mapping[str, str], removed: Sequence[str] = ()) -> None:
+        """Put tags on a group and take others away; ResourceNotFoundError, TooManyTagsError."""
+        await self._opened.run(lambda session: write_tags(session, group, tags, removed))
+
+    async def tags(self, group: str) -> dict[str, str]:
+        """Return a group's tags; ResourceNotFoundError."""
+        rows = await self._opened.read(
+            lambda session: session.all(
+                "SELECT key, value FROM group_tag WHERE group_id = ? ORDER BY key", (find_group(session, group),)
+            )
+        )
+        return dict(rows)
 
     async def enforce_retention(self) -> int:
         """Delete events past their group's retention, a chunk at a time; return how many."""
-        rows = await self._opened.read(
-            lambda session: session.all("SELECT group_id, retention_days FROM log_group WHERE retention_days > 0")
-        )
-        deleted = 0
-        for group_id, days in rows:
-            before_ms = clock.now_ms() - days * DAY_MS
-            streams = await self._opened.read(
-                lambda session, group_id=group_id, before_ms=before_ms: session.all(  # type: ignore[misc]
-                    "SELECT stream_id FROM log_stream WHERE group_id = ? AND first_event_at_ms < ?",
-                    (group_id, before_ms),
-                )
-            )
-            for (stream_id,) in streams:
-                while count := await self._opened.run(
-                    lambda session, i=stream_id, b=before_ms: _delete_some_events(session, i, b)  # type: ignore[misc]
-                ):
-                    deleted += count
-                await self._opened.run(
-                    lambda session, i=stream_id: _drop_stream_if_empty(session, i)  # type: ignore[misc]
-                )
-        return deleted
+        return await enforce_retention(self._opened)
 
-    async def _keep_retention(self) -> None:
-        while True:
-            await asyncio.sleep(RETENTION_INTERVAL_S)
-            try:
-                await self.enforce_retention()
-            except StorageError as error:
-                _log.error("Old log events could not be deleted: %s It is tried again later.", error)
+    async def retention_days(self, group: str) -> int | None:
+        """Return how many days a group keeps events, None for ever; ResourceNotFoundError."""
+
+        def read(session: Session) -> int | None:
+            row = session.one("SELECT retention_days FROM log_group WHERE group_id = ?", (find_group(session, group),))
+            return None if row is None else row[0]
+
+        return await self._opened.read(read)
 
     @property
     def _opened(self) -> Store:
@@ -448,66 +521,11 @@ class Logs:
 # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _group_id(session: Session, name: str) -> int:
-    row = session.one("SELECT group_id FROM log_group WHERE name = ?", (name,))
-    if row is None:
-        raise ResourceNotFoundError("The specified log group does not exist.")
-    return int(row[0])
-
-
-def _stream_id(session: Session, group: str, name: str) -> int:
-    row = session.one(
-        "SELECT stream_id FROM log_stream WHERE group_id = ? AND name = ?", (_group_id(session, group), name)
-    )
-    if row is None:
-        raise ResourceNotFoundError("The specified log stream does not exist.")
-    return int(row[0])
-
-
-def _delete_some_events(session: Session, stream_id: int, before_ms: int | None) -> int:
-    """Delete a chunk of the oldest events of a stream (before a time); return how many."""
-    last = 1 << 62 if before_ms is None else before_ms
-    rows = session.all(
-        "SELECT timestamp_ms, seq, length(message) FROM log_event WHERE stream_id = ? AND timestamp_ms < ? "
-        "ORDER BY timestamp_ms, seq LIMIT ?",
-        (stream_id, last, RETENTION_CHUNK),
-    )
-    if not rows:
-        return 0
-    session.execute(
-        "DELETE FROM log_event WHERE stream_id = ? AND (timestamp_ms, seq) <= (?, ?)",
-        (stream_id, rows[-1][0], rows[-1][1]),
-    )
-    session.execute(
-        "UPDATE log_stream SET stored_bytes = max(0, stored_bytes - ?), first_event_at_ms = "
-        "(SELECT min(timestamp_ms) FROM log_event WHERE stream_id = ?) WHERE stream_id = ?",
-        (sum(row[2] + 26 for row in rows), stream_id, stream_id),
-    )
-    return len(rows)
-
-
-def _delete_stream_row(session: Session, stream_id: int) -> None:
-    """Delete a stream with what was written to it since its events were deleted."""
-    session.execute("DELETE FROM log_event WHERE stream_id = ?", (stream_id,))
-    session.execute("DELETE FROM log_stream WHERE stream_id = ?", (stream_id,))
-
-
-def _drop_stream_if_empty(session: Session, stream_id: int) -> None:
-    """Delete a stream whose events have all expired, so that streams of ended workers do not gather."""
-    if session.one("SELECT 1 FROM log_event WHERE stream_id = ? LIMIT 1", (stream_id,)) is None:
-        session.execute("DELETE FROM log_stream WHERE stream_id = ?", (stream_id,))
-
-
-def _delete_some_of_group(session: Session, name: str) -> bool:
-    """Delete a chunk of a group, in the end the group; return whether there is more to do."""
-    group_id = _group_id(session, name)
-    row = session.one("SELECT stream_id FROM log_stream WHERE group_id = ? LIMIT 1", (group_id,))
-    if row is None:
-        session.execute("DELETE FROM log_group WHERE group_id = ?", (group_id,))
-        return False
-    if not _delete_some_events(session, row[0], None):
-        _delete_stream_row(session, row[0])
-    return True
+def _kept(session: Session, group: str, since_ms: int) -> int:
+    """Return from when on events of a group may be shown: those past their retention are not, deleted or not."""
+    row = session.one("SELECT retention_days FROM log_group WHERE name = ?", (group,))
+    days = row[0] if row else None
+    return since_ms if not days else max(since_ms, clock.now_ms() - days * DAY_MS)
 
 
 def _event(stream_id: int, stream: str, row: tuple[int, int, int, str]) -> LogEvent:

@@ -1,19 +1,22 @@
 """The file of log events: one writer thread that batches, and readers beside it.
 
 Relaxed on purpose: WAL with `synchronous=NORMAL`, so a power cut may lose the last moments of logs but never corrupts
-them, and a line costs no fsync. The queue before the writer is bounded in bytes; what does not fit is dropped, counted
-and reported, because a log line must never hold up a file.
+them, and a line costs no fsync.
+
+Lines are not lost because they come fast: what does not fit into the queue in memory waits in a file of its own (`Spill`), in
+order; when that is full too, whoever writes a line is held up until the writer has made room. Only when the writer makes none
+(a disk that takes nothing) are lines dropped, counted and reported, because a log line must never hold up files for good.
 """
 
 import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
@@ -21,6 +24,13 @@ from entrepot import clock
 from entrepot.errors import EntrepotError, StorageError
 from entrepot.loglines import LogLine
 from entrepot.services.logs import schema
+from entrepot.services.logs.ports import no_metric
+from entrepot.services.logs.session import Session
+from entrepot.services.logs.spill import Line, Spill
+from entrepot.services.logs.taps import Taps
+from entrepot.services.logs.writing import MESSAGE_LIMIT_BYTES, Batch, Job, Writer, nothing
+
+__all__ = ["MESSAGE_LIMIT_BYTES", "LogStatistics", "Session", "Store"]
 
 T = TypeVar("T")
 
@@ -29,6 +39,13 @@ QUEUE_LIMIT_BYTES = 64 * 1024 * 1024
 
 QUEUE_LOW_BYTES = QUEUE_LIMIT_BYTES // 8
 """`drained()` lets producers go on below this."""
+
+SPILL_LIMIT_BYTES = 1024 * 1024 * 1024
+"""Lines that wait on disk may take this much."""
+
+ROOM_WAIT_S = 1.0
+"""Who writes a line when the disk's share is full, too, is held up this long at most. One who waited in vain is the last one,
+until there is room again."""
 
 EVENT_OVERHEAD_BYTES = 160
 """What a queued line costs beside its text."""
@@ -42,88 +59,59 @@ BATCH_WINDOW_S = 0.2
 RETRY_AFTER_S = 1.0
 """After a failed commit the writer waits this long; the lines stay queued."""
 
-STREAM_CACHE_LIMIT = 10_000
-"""The writer remembers at most this many streams."""
+CLOSING_S = 10.0
+"""How long the writer goes on with lines on disk when the store closes; the rest waits there for the next start."""
 
-MESSAGE_LIMIT_BYTES = 1024 * 1024
-"""A longer message is cut (PutLogEvents refuses it before). AWS's limit for an event."""
+REPORT_INTERVAL_S = 10.0
+"""How often lost lines are reported."""
 
 _log = logging.getLogger("entrepot.logs")
 
 
 @dataclass(frozen=True, slots=True)
 class LogStatistics:
-    """Counters since start: lines written, lines dropped, and bytes that wait now."""
+    """Counters since start: lines written, lines dropped; and the bytes that wait now, in memory and on disk."""
 
     written: int
     dropped: int
     queued_bytes: int
-
-
-class _Job:
-    """Work for the writer thread, in order with the lines queued before it."""
-
-    __slots__ = ("error", "future", "value", "work")
-
-    def __init__(self, work: Callable[["Session"], Any]) -> None:
-        self.work = work
-        self.future: Future[Any] = Future()
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-
-class _Stream:
-    """What the writer remembers of a stream between batches; `None` times mean no event in this batch."""
-
-    __slots__ = ("bytes", "first", "last", "stream_id")
-
-    def __init__(self, stream_id: int) -> None:
-        self.stream_id = stream_id
-        self.first: int | None = None
-        self.last = 0
-        self.bytes = 0
-
-
-class Session:
-    """One connection: rows in, rows out."""
-
-    def __init__(self, connection: apsw.Connection) -> None:
-        self.connection = connection
-
-    def all(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """Return every row."""
-        return self.connection.execute(sql, parameters).fetchall()
-
-    def one(self, sql: str, parameters: tuple[Any, ...] = ()) -> tuple[Any, ...] | None:
-        """Return the first row, or None."""
-        row: tuple[Any, ...] | None = self.connection.execute(sql, parameters).fetchone()
-        return row
-
-    def execute(self, sql: str, parameters: tuple[Any, ...] = ()) -> int:
-        """Run one statement; return the number of rows that it changed."""
-        self.connection.execute(sql, parameters).fetchall()
-        return self.connection.changes()
+    spilled_bytes: int
 
 
 class Store:
     """The log store in one file. `append` may be called from any thread, the rest from the event loop's."""
 
-    def __init__(self, path: Path, *, queue_limit_bytes: int = QUEUE_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        taps: Taps | None = None,
+        queue_limit_bytes: int = QUEUE_LIMIT_BYTES,
+        spill_limit_bytes: int = SPILL_LIMIT_BYTES,
+    ) -> None:
         self._path = path
         self._limit = queue_limit_bytes
-        self._condition = threading.Condition()
-        self._queue: deque[tuple[str, str, int, str, int] | _Job] = deque()
+        lock = threading.Lock()
+        self._condition = threading.Condition(lock)
+        self._room = threading.Condition(lock)
+        self._queue: deque[Line | Job] = deque()
         self._queued_bytes = 0
         self._jobs = 0
         self._dropped = 0
         self._dropped_reported = 0
         self._report_after_s = 0.0
-        self._written = 0
-        self._seq = clock.now_ms() * 1000
-        self._streams: dict[tuple[str, str], _Stream] = {}
         self._closing = False
-        self._writer = Session(self._open())
-        self._migrate()
+        self._close_by_s = 0.0
+        self._stuck = False
+        self._waited_in_vain = False
+        self._spill = Spill(path, spill_limit_bytes)
+        self.taps = taps or Taps(no_metric, lambda _: None)
+        session = Session(self._open())
+        self._writer = Writer(session, self.taps)
+        self._migrate(session)
+        generation, offset = session.one("SELECT generation, offset FROM spill_read") or (0, 0)
+        self._spill.open(generation, offset)
+        self.taps.load(session)
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="logs-read")
         self._thread = threading.Thread(target=self._write_forever, name="logs-writer", daemon=True)
@@ -132,26 +120,47 @@ class Store:
     # ── for everybody ────────────────────────────────────────────────────────────────────────────────────────────
 
     def append(self, group: str, stream: str, line: LogLine) -> bool:
-        """Queue one line; never blocks. A full queue drops the line, counts it and returns False."""
+        """Queue one line; False when it had to be dropped. Holds up its caller only when memory and disk are full."""
         message = line.message
         cost = len(message) + EVENT_OVERHEAD_BYTES
+        item = (group, stream, line.timestamp_ms, message, cost)
         with self._condition:
-            if self._queued_bytes + cost > self._limit or self._closing:
+            if self._closing:
                 self._dropped += 1
                 return False
+            if self._put(item):
+                self._waited_in_vain = False
+                return True
+            if not self._stuck and not self._waited_in_vain:
+                if self._room.wait_for(lambda: self._put(item), ROOM_WAIT_S):
+                    return True
+                self._waited_in_vain = True
+            self._dropped += 1
+            return False
+
+    def _put(self, item: Line) -> bool:
+        """Queue a line in memory, or behind those on disk, when there is room."""
+        if not self._spill.waiting_bytes and self._queued_bytes + item[4] <= self._limit:
             idle = not self._queue
-            self._queue.append((group, stream, line.timestamp_ms, message, cost))
-            self._queued_bytes += cost
+            self._queue.append(item)
+            self._queued_bytes += item[4]
             if idle or len(self._queue) == BATCH_LINES:
                 self._condition.notify()
             return True
+        idle = not self._queue and not self._spill.waiting_bytes
+        if not self._spill.put(item):
+            return False
+        if idle:
+            self._condition.notify()
+        return True
 
-    async def run(self, work: Callable[[Session], T]) -> T:
-        """Run `work` in a transaction after everything queued before; answer when it is committed.
+    async def run(self, work: Callable[[Session], T], *, lines: Sequence[Line] = (), apart: bool = False) -> T:
+        """Run `work` in a transaction after everything queued in memory before, then write `lines`; answer when it is committed.
 
-        What `work` raises is raised here and leaves no trace; StorageError when the commit fails.
+        What `work` raises is raised here and leaves no trace; StorageError when the commit fails. `apart` says that it
+        changes no group, stream or filter.
         """
-        job = _Job(work)
+        job = Job(work, lines, apart=apart)
         with self._condition:
             if self._closing:
                 raise StorageError("The log store is closed.")
@@ -162,8 +171,8 @@ class Store:
         return value
 
     async def read(self, work: Callable[[Session], T]) -> T:
-        """Run a read beside the event loop, after everything queued before it is visible."""
-        await self.run(_nothing)
+        """Run a read beside the event loop, after everything queued in memory before it is visible."""
+        await self.run(nothing)
 
         def on_snapshot() -> T:
             session: Session | None = getattr(self._local, "session", None)
@@ -178,9 +187,10 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, on_snapshot)
 
     async def drained(self) -> None:
-        """Return once the queue is short: back-pressure for those who produce much."""
-        while self._queued_bytes > min(QUEUE_LOW_BYTES, self._limit // 8) and not self._closing:
-            await self.run(_nothing)
+        """Return once the queue is short and nothing waits on disk: back-pressure for those who produce much."""
+        low = min(QUEUE_LOW_BYTES, self._limit // 8)
+        while (self._queued_bytes > low or self._spill.waiting_bytes) and not self._closing:
+            await self.run(nothing)
 
     def open_reader(self) -> apsw.Connection:
         """Return a new connection that only reads, for a thread of the caller's own."""
@@ -189,17 +199,18 @@ class Store:
         return connection
 
     async def flush(self) -> None:
-        """Return when everything queued so far can be read."""
-        await self.run(_nothing)
+        """Return when everything queued in memory so far can be read."""
+        await self.run(nothing)
 
     def statistics(self) -> LogStatistics:
         """Return the counters."""
-        return LogStatistics(self._written, self._dropped, self._queued_bytes)
+        return LogStatistics(self._writer.written, self._dropped, self._queued_bytes, self._spill.waiting_bytes)
 
     async def close(self) -> None:
-        """Write what waits and close."""
+        """Write what waits, as far as there is time, and close; the rest waits on disk for the next start."""
         with self._condition:
             self._closing = True
+            self._close_by_s = clock.monotonic_s() + CLOSING_S
             self._condition.notify()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._readers, self._thread.join)
@@ -212,17 +223,21 @@ class Store:
             batch, last = self._take()
             if batch:
                 try:
-                    failure = self._commit(batch)
+                    failure = self._writer.commit(batch)
                 except Exception as error:  # noqa: BLE001 - the thread's top frame: one bad line must not end it
                     self._discard(batch, error)
                     failure = None
+                else:
+                    if failure is None:
+                        self._finish(batch)
                 if failure is not None:
                     _log.error(
-                        "Log events cannot be written to %s: %s. They wait in memory (%d bytes) and are dropped when "
-                        "that is full; free disk space or mend the disk.",
+                        "Log events cannot be written to %s: %s. They wait in memory (%d bytes) and on disk (%d bytes), and are "
+                        "dropped when that is full; free disk space or mend the disk.",
                         self._path,
                         failure,
                         self._queued_bytes,
+                        self._spill.waiting_bytes,
                     )
                     self._give_back(batch, failure)
                     if last:
@@ -232,161 +247,80 @@ class Store:
             self._report_drops()
             if last:
                 break
-        self._refuse_the_rest()
-        self._writer.connection.close()
+        self._leave()
+        self._writer.session.connection.close()
 
-    def _take(self) -> tuple[list[tuple[str, str, int, str, int] | _Job], bool]:
+    def _take(self) -> tuple[Batch, bool]:
+        """Wait for something to do; return it, and whether it is the last."""
         with self._condition:
-            while not self._queue and not self._closing:
+            while not self._queue and not self._spill.waiting_bytes and not self._closing:
                 self._condition.wait()
-            if not self._closing and not self._jobs and len(self._queue) < BATCH_LINES:
+            enough = self._closing or self._jobs or self._spill.waiting_bytes
+            if not enough and len(self._queue) < BATCH_LINES:
                 self._condition.wait(BATCH_WINDOW_S)
-            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_LINES))]
-            self._jobs -= sum(1 for item in batch if isinstance(item, _Job))
-            return batch, self._closing and not self._queue
+            batch = Batch([self._queue.popleft() for _ in range(min(len(self._queue), BATCH_LINES))])
+            self._jobs -= sum(1 for _ in batch.jobs)
+            end = self._spill.flush() if self._spill.waiting_bytes and not self._queue else 0
+            late = self._closing and clock.monotonic_s() > self._close_by_s
+            last = self._closing and not self._queue
+        if end and not late:
+            batch.spill_generation = self._spill.generation
+            batch.spilled, batch.spill_offset = self._spill.take(BATCH_LINES, end)
+            last = last and batch.spill_offset >= end
+        return batch, last
 
-    def _commit(self, batch: list[tuple[str, str, int, str, int] | _Job]) -> apsw.Error | None:
-        """Write the batch in one transaction and answer its jobs; return why it failed, if it did."""
-        connection = self._writer.connection
-        touched: dict[int, _Stream] = {}
-        now_ms = clock.now_ms()
-        lines: list[tuple[int, int, int, int, str]] = []
-        freed = 0
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for item in batch:
-                if isinstance(item, _Job):
-                    self._write_lines(lines, touched, now_ms)
-                    self._run_job(item)
-                    continue
-                group, stream_name, timestamp_ms, message, cost = item
-                freed += cost
-                if not message.isascii() or len(message) > MESSAGE_LIMIT_BYTES:
-                    message = cut(message)
-                stream = self._streams.get((group, stream_name))
-                if stream is None:
-                    stream = self._find_stream(group, stream_name, now_ms)
-                    stream = self._streams[(group, stream_name)] = touched.get(stream.stream_id, stream)
-                stream.first = timestamp_ms if stream.first is None else min(stream.first, timestamp_ms)
-                stream.last = max(stream.last, timestamp_ms)
-                stream.bytes += len(message) + 26
-                touched[stream.stream_id] = stream
-                self._seq += 1
-                lines.append((stream.stream_id, timestamp_ms, self._seq, now_ms - timestamp_ms, message))
-            written = sum(1 for item in batch if not isinstance(item, _Job))
-            self._write_lines(lines, touched, now_ms)
-            connection.execute("COMMIT")
-        except apsw.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._streams.clear()
-            return error
-        self._written += written
+    def _finish(self, batch: Batch) -> None:
+        """What was written waits no longer; tell those who wait for it."""
         with self._condition:
-            self._queued_bytes -= freed
-        for item in batch:
-            if isinstance(item, _Job):
-                _answer(item)
-        return None
+            self._queued_bytes -= sum(line[4] for line in batch.queued_lines)
+            if batch.spill_offset:
+                self._spill.done(batch.spill_offset)
+            self._stuck = False
+            self._room.notify_all()
+        for job in batch.jobs:
+            job.answer()
 
-    def _write_lines(
-        self, lines: list[tuple[int, int, int, int, str]], touched: dict[int, _Stream], now_ms: int
-    ) -> None:
-        """Write what has gathered, and the times and sizes of its streams; leaves both empty."""
-        if not lines:
-            return
-        connection = self._writer.connection
-        connection.executemany(
-            "INSERT INTO log_event (stream_id, timestamp_ms, seq, ingested_after_ms, message) VALUES (?, ?, ?, ?, ?)",
-            lines,
-        )
-        connection.executemany(
-            "UPDATE log_stream SET first_event_at_ms = min(coalesce(first_event_at_ms, ?1), ?1), "
-            "last_event_at_ms = max(coalesce(last_event_at_ms, ?2), ?2), last_ingested_at_ms = ?3, "
-            "stored_bytes = stored_bytes + ?4 WHERE stream_id = ?5",
-            [(stream.first, stream.last, now_ms, stream.bytes, stream.stream_id) for stream in touched.values()],
-        )
-        for stream in touched.values():
-            stream.first, stream.last, stream.bytes = None, 0, 0
-        lines.clear()
-        touched.clear()
-
-    def _run_job(self, job: _Job) -> None:
-        connection = self._writer.connection
-        if job.work is _nothing:
-            return
-        connection.execute("SAVEPOINT job")
-        try:
-            job.value = job.work(self._writer)
-        except apsw.Error:
-            raise
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits for it
-            job.error = error
-            connection.execute("ROLLBACK TO job")
-        connection.execute("RELEASE job")
-        self._streams.clear()  # the job may have deleted one of them
-
-    def _find_stream(self, group: str, name: str, now_ms: int) -> _Stream:
-        """Return the stream, making it and its group when they are new."""
-        if len(self._streams) >= STREAM_CACHE_LIMIT:
-            self._streams.clear()
-        writer = self._writer
-        row = writer.one(
-            "SELECT stream_id FROM log_stream WHERE name = ? AND group_id = "
-            "(SELECT group_id FROM log_group WHERE name = ?)",
-            (name, group),
-        )
-        if row is None:
-            writer.execute(
-                "INSERT INTO log_group (name, created_at_ms) VALUES (?, ?) ON CONFLICT DO NOTHING", (group, now_ms)
-            )
-            row = writer.one(
-                "INSERT INTO log_stream (group_id, name, created_at_ms) "
-                "SELECT group_id, ?, ? FROM log_group WHERE name = ? RETURNING stream_id",
-                (name, now_ms, group),
-            )
-        assert row is not None
-        return _Stream(row[0])
-
-    def _give_back(self, batch: list[tuple[str, str, int, str, int] | _Job], failure: apsw.Error) -> None:
+    def _give_back(self, batch: Batch, failure: apsw.Error) -> None:
         """Put the lines back in front for another try, and tell who waits that it failed."""
-        lines = []
-        for item in batch:
-            if isinstance(item, _Job):
-                item.error = StorageError(f"The log store could not be written: {failure}")
-                _answer(item)
-            else:
-                lines.append(item)
+        for job in batch.jobs:
+            job.error = StorageError(f"The log store could not be written: {failure}")
+            job.answer()
         with self._condition:
-            self._queue.extendleft(reversed(lines))
+            self._stuck = True
+            self._queue.extendleft(reversed(batch.queued_lines))
 
-    def _discard(self, batch: list[tuple[str, str, int, str, int] | _Job], error: Exception) -> None:
+    def _discard(self, batch: Batch, error: Exception) -> None:
         """Give up a batch that cannot be written whatever the disk does (a caller broke the types)."""
-        _log.exception("A batch of %d log lines was dropped: it cannot be stored.", len(batch))
-        if self._writer.connection.in_transaction:
-            self._writer.connection.execute("ROLLBACK")
-        self._streams.clear()
-        for item in batch:
-            if isinstance(item, _Job):
-                item.error = StorageError(f"The log store could not run this: {error}")
-                _answer(item)
+        lines = batch.queued_lines
+        count = len(lines) + len(batch.spilled)
+        _log.exception("A batch of %d log lines was dropped: it cannot be stored.", count)
+        self._writer.roll_back()
+        for job in batch.jobs:
+            job.error = StorageError(f"The log store could not run this: {error}")
+            job.answer()
         with self._condition:
-            self._dropped += sum(1 for item in batch if not isinstance(item, _Job))
-            self._queued_bytes -= sum(item[4] for item in batch if not isinstance(item, _Job))
+            self._dropped += count
+            self._queued_bytes -= sum(line[4] for line in lines)
+            if batch.spill_offset:
+                self._spill.done(batch.spill_offset)
+            self._room.notify_all()
 
-    def _refuse_the_rest(self) -> None:
+    def _leave(self) -> None:
+        """Refuse what still comes; lines that could not be written wait on disk for the next start."""
         with self._condition:
             for item in self._queue:
-                if isinstance(item, _Job):
+                if isinstance(item, Job):
                     item.error = StorageError("The log store is closed.")
-                    _answer(item)
-                else:
+                    item.answer()
+                elif not self._spill.put(item):
                     self._dropped += 1
             self._queue.clear()
+            self._spill.flush()
+            self._spill.close()
         self._report_drops(at_end=True)
 
     def _report_drops(self, *, at_end: bool = False) -> None:
-        """Tell the operator about dropped lines, at most every ten seconds."""
+        """Tell the operator about dropped lines, now and then."""
         if self._dropped == self._dropped_reported or (clock.monotonic_s() < self._report_after_s and not at_end):
             return
         _log.error(
@@ -396,7 +330,7 @@ class Store:
             self._dropped,
         )
         self._dropped_reported = self._dropped
-        self._report_after_s = clock.monotonic_s() + 10
+        self._report_after_s = clock.monotonic_s() + REPORT_INTERVAL_S
 
     # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -408,8 +342,7 @@ class Store:
         connection.execute("PRAGMA cache_size=-16384")
         return connection
 
-    def _migrate(self) -> None:
-        session = self._writer
+    def _migrate(self, session: Session) -> None:
         session.execute("BEGIN IMMEDIATE")
         version = (session.one("PRAGMA user_version") or (0,))[0]
         if version > len(schema.MIGRATIONS):
@@ -421,25 +354,3 @@ class Store:
                 session.execute(statement)
         session.execute(f"PRAGMA user_version={len(schema.MIGRATIONS)}")
         session.execute("COMMIT")
-
-
-def cut(message: str, limit_bytes: int = MESSAGE_LIMIT_BYTES) -> str:
-    """Return `message` as storable text: cut to `limit_bytes` of UTF-8 with a mark, lone surrogates replaced."""
-    encoded = message.encode(errors="replace")
-    if len(encoded) <= limit_bytes:
-        return encoded.decode()
-    mark = "…[truncated]"
-    return encoded[: limit_bytes - len(mark.encode())].decode(errors="ignore") + mark
-
-
-def _nothing(session: Session) -> None:
-    """A job that only marks a place in the queue."""
-
-
-def _answer(job: _Job) -> None:
-    if not job.future.set_running_or_notify_cancel():
-        return
-    if job.error is not None:
-        job.future.set_exception(job.error)
-    else:
-        job.future.set_result(job.value)
