@@ -120,10 +120,11 @@ class Stack:
 
     # ── its clients ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def entrepot(self, *arguments: str, expect: int = 0) -> str:
-        """Run a command of the CLI for this stack; return what it printed."""
+    def entrepot(self, *arguments: str, expect: int = 0, stdin: str = "") -> str:
+        """Run a command of the CLI for this stack, with `stdin` as its input; return what it printed."""
         run = subprocess.run(
             [*ENTREPOT, *arguments, "-C", str(self.folder)],
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=60,

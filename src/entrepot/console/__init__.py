@@ -6,7 +6,8 @@ read without JavaScript; with it, tables and charts stay current.
 """
 
 from entrepot.console.app import Console, ConsoleSettings
+from entrepot.console.oidc import OidcSettings
 from entrepot.console.operations import operations
 from entrepot.console.visitors import MIGRATIONS, Visitor
 
-__all__ = ["MIGRATIONS", "Console", "ConsoleSettings", "Visitor", "operations"]
+__all__ = ["MIGRATIONS", "Console", "ConsoleSettings", "OidcSettings", "Visitor", "operations"]

@@ -7,7 +7,6 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
@@ -16,12 +15,14 @@ from starlette.staticfiles import StaticFiles
 from entrepot import ids
 from entrepot.console import pages, render
 from entrepot.console.ask import Ask
-from entrepot.console.guard import Guard
+from entrepot.console.guard import Guard, public_names
+from entrepot.console.oidc import Oidc, OidcSettings
 from entrepot.console.visitors import Visitor
 from entrepot.database import Database
 from entrepot.errors import AccessDeniedError, AwsError, StorageError
 from entrepot.listener import Listener
 from entrepot.operations import Call, Operations, Principal
+from entrepot.outbound import Send
 
 STOP_DEADLINE_S = 2.0
 """Pages under way may end within this time; streams are cut."""
@@ -42,13 +43,19 @@ Audit = Callable[[Visitor, str, str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class ConsoleSettings:
-    """How the console is reached: `login_required` is what follows from `[console] login` and the address."""
+    """How the console is reached: `login_required` is what follows from `[console] login` and the address.
+
+    `public_url` is how browsers reach it where that is not its own address; `metrics_token` opens `/metrics` ("" for none).
+    """
 
     host: str
     port: int
     stack_name: str
     login_required: bool
     hosts: frozenset[str] = frozenset()
+    public_url: str = ""
+    metrics_token: str = ""
+    oidc: OidcSettings | None = None
 
 
 class Console:
@@ -63,6 +70,7 @@ class Console:
         principal_for: Callable[[str], Principal],
         audit: Audit,
         exposition: Callable[[], bytes] = lambda: b"",
+        send: Send | None = None,
         more: Mapping[str, Any] | None = None,
     ) -> None:
         self._operations = operations
@@ -72,9 +80,6 @@ class Console:
         self.port = 0
         self.app = Starlette(
             routes=self._routes(),
-            middleware=[
-                Middleware(Guard, database=database, login_required=settings.login_required, hosts=settings.hosts)
-            ],
             exception_handlers={AwsError: self._failed, StorageError: self._broken, HTTPException: self._missing},
         )
         state = self.app.state
@@ -82,11 +87,21 @@ class Console:
         state.database = database
         state.login_required = settings.login_required
         state.stack_name = settings.stack_name
+        state.public_url = settings.public_url
+        state.oidc = Oidc(settings.oidc, send) if settings.oidc is not None and send is not None else None
         state.sections = pages.SECTIONS
         state.vendor = frozenset(path.name for path in VENDOR.glob("*")) if VENDOR.is_dir() else frozenset()
         state.exposition = exposition
         state.more = more or {}
-        self._listener = Listener(self.app)
+        # Around all of it, so that answers to what nobody expected have the guard's headers, too.
+        self.guarded = Guard(
+            self.app,
+            database=database,
+            login_required=settings.login_required,
+            hosts=settings.hosts | public_names(settings.public_url),
+            metrics_token=settings.metrics_token,
+        )
+        self._listener = Listener(self.guarded)
 
     def _routes(self) -> Sequence[BaseRoute]:
         static = StaticFiles(directory=render.FOLDER / "static")
@@ -98,8 +113,7 @@ class Console:
         missing = [name for name in pages.SCRIPTS if name not in self.app.state.vendor]
         if missing:
             log.info(
-                "The console runs without %s: pages show everything, but do not refresh by themselves. "
-                "`make assets` (needs npm) builds them.",
+                "The console runs without %s: its charts are plain pictures. `make assets` (needs npm) builds them.",
                 ", ".join(missing),
             )
         return f"{self._settings.host}:{self.port}"

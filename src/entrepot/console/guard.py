@@ -4,7 +4,7 @@ import hmac
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -15,8 +15,14 @@ from entrepot.console import visitors
 from entrepot.console.visitors import COOKIE, TOUCH_MS, Visitor
 from entrepot.database import Database
 
-FORM_LIMIT_BYTES = 64 * 1024
-"""A form may be this long."""
+FORM_LIMIT_BYTES = 1 << 20
+"""A form may be this long; the body of a dashboard is the longest."""
+
+STRANGER_FORM_LIMIT_BYTES = 16 * 1024
+"""A form of somebody who has not logged in may be this long."""
+
+URL_LIMIT_BYTES = 16 * 1024
+"""An address with its query may be this long."""
 
 FIELDS_LIMIT = 500
 
@@ -33,8 +39,13 @@ HEADERS = {
 }
 """On every answer. Styles and scripts come from files of our own only, nothing is inline."""
 
-PUBLIC = ("/login", "/static/")
-"""What is shown without a login: the form, and what it looks like."""
+PUBLIC = ("/login/", "/static/")
+"""What is shown without a login, besides `/login`: the way through a provider, and what the form looks like."""
+
+METRICS = "/metrics"
+
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+"""Headers of proxies: who comes through one is not on loopback, even if the proxy is."""
 
 _SAFE = frozenset(("GET", "HEAD"))
 
@@ -42,10 +53,13 @@ log = logging.getLogger("entrepot.console")
 
 
 class Guard:
-    """ASGI middleware. Any doubt ends in a refusal."""
+    """ASGI middleware around the whole application, its errors too. Any doubt ends in a refusal."""
 
-    def __init__(self, app: ASGIApp, *, database: Database, login_required: bool, hosts: frozenset[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, database: Database, login_required: bool, hosts: frozenset[str], metrics_token: str = ""
+    ) -> None:
         self._app = app
+        self._metrics_token = metrics_token
         self._database = database
         self._login_required = login_required
         self._hosts = hosts
@@ -79,10 +93,16 @@ class Guard:
                 "This console does not answer under this name. Use its address, or name the host in [console] hosts.\n",
                 421,
             )
+        if len(request.scope.get("raw_path") or b"") + len(request.scope["query_string"]) > URL_LIMIT_BYTES:
+            return PlainTextResponse("The address is too long.\n", 414)
+        if _is_sub_request_of_another_site(request):
+            return PlainTextResponse("The request comes from another site.\n", 403)
         visitor = await self._visitor(request)
         request.state.visitor = visitor
-        public = request.url.path.startswith(PUBLIC) or request.url.path == "/login"
-        if visitor is None and not public:
+        path = request.scope["path"]
+        if visitor is None and path == METRICS and request.method in _SAFE:
+            return None if self._may_scrape(request) else _unauthorized()
+        if visitor is None and path != "/login" and not path.startswith(PUBLIC):
             if request.method not in _SAFE:
                 return PlainTextResponse("Log in first.\n", 401)
             target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
@@ -100,7 +120,7 @@ class Guard:
         body = b""
         async for piece in request.stream():
             body += piece
-            if len(body) > FORM_LIMIT_BYTES:
+            if len(body) > (FORM_LIMIT_BYTES if visitor is not None else STRANGER_FORM_LIMIT_BYTES):
                 return PlainTextResponse("The form is too long.\n", 413)
         try:
             fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_LIMIT, errors="strict")
@@ -110,7 +130,10 @@ class Guard:
         site = request.headers.get("sec-fetch-site", "same-origin")
         if site not in ("same-origin", "none"):
             return PlainTextResponse("The form comes from another site.\n", 403)
-        wanted = visitor.csrf_token if visitor is not None else request.cookies.get("entrepot_login", "")
+        if visitor is None or request.scope["path"] == "/login":
+            wanted = request.cookies.get("entrepot_login", "")
+        else:
+            wanted = visitor.csrf_token
         given = request.state.form.get("csrf_token", "") or request.headers.get("x-csrf-token", "")
         if not wanted or not hmac.compare_digest(wanted.encode(), given.encode()):
             return PlainTextResponse("The form is out of date. Go back, load the page again, and send it again.\n", 403)
@@ -118,9 +141,7 @@ class Guard:
 
     def _host_is_ours(self, request: Request) -> bool:
         """A page of another site must not reach the console under a name of its own (DNS rebinding)."""
-        host = request.headers.get("host", "")
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        name = name.strip("[]").lower()
+        name = _host_name(request)
         if name in self._hosts or name == "localhost":
             return True
         try:
@@ -128,6 +149,15 @@ class Guard:
         except ValueError:
             return False
         return True
+
+    def _may_scrape(self, request: Request) -> bool:
+        """Whether somebody without a login may read the metrics: with the token, or, where there is none, on loopback."""
+        if self._metrics_token:
+            wanted = f"Bearer {self._metrics_token}".encode()
+            return hmac.compare_digest(wanted, request.headers.get("authorization", "").encode())
+        if request.client is None or any(name in request.headers for name in _FORWARDED):
+            return False
+        return _is_loopback(request.client.host) and _is_loopback(_host_name(request))
 
     async def _visitor(self, request: Request) -> Visitor | None:
         if not self._login_required:
@@ -142,6 +172,40 @@ class Guard:
         if clock.now_ms() - used_at_ms > TOUCH_MS:
             await self._database.write(lambda tx: visitors.touch_session(tx, token))
         return visitor
+
+
+def public_names(public_url: str) -> frozenset[str]:
+    """Return the name in the address under which a proxy shows the console; none without an address."""
+    name = urlsplit(public_url).hostname
+    return frozenset() if name is None else frozenset((name.lower(),))
+
+
+def _host_name(request: Request) -> str:
+    """Return the name or address in the Host header, in lower case, without its port."""
+    host = request.headers.get("host", "")
+    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    return name.strip("[]").lower()
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _is_sub_request_of_another_site(request: Request) -> bool:
+    """Whether a page elsewhere makes the browser ask, as for an image: links from elsewhere are fine, their pages are seen."""
+    headers = request.headers
+    return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode", "navigate") != "navigate"
+
+
+def _unauthorized() -> Response:
+    return PlainTextResponse(
+        "Metrics are for loopback, or for who sends the token of [console] metrics_token_file.\n",
+        401,
+        {"www-authenticate": "Bearer"},
+    )
 
 
 Page = Callable[[Request], Awaitable[Response]]

@@ -102,7 +102,7 @@ def totp_step(secret: str, code: str, now_s: int) -> int | None:
         digest = hmac.digest(key, step.to_bytes(8, "big"), "sha1")
         start = digest[-1] & 15
         number = int.from_bytes(digest[start : start + 4], "big") & 0x7FFFFFFF
-        if hmac.compare_digest(f"{number % 10**TOTP_DIGITS:0{TOTP_DIGITS}d}", code):
+        if hmac.compare_digest(f"{number % 10**TOTP_DIGITS:0{TOTP_DIGITS}d}".encode(), code.encode()):
             return step
     return None
 
