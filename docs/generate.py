@@ -23,7 +23,12 @@ HEADER = "<!-- Written by docs/generate.py from the code; edit there. -->\n\n"
 
 def pages() -> dict[str, str]:
     """Return the text of every generated page by its file name."""
-    return {"settings.md": settings_page(), "commands.md": commands_page(), "operations.md": operations_page()}
+    return {
+        "settings.md": settings_page(),
+        "commands.md": commands_page(),
+        "operations.md": operations_page(),
+        "metrics.md": metrics_page(),
+    }
 
 
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,6 +226,50 @@ def served() -> dict[str, list[str]]:
     for service, name in found:
         by_service.setdefault(service, []).append(name)
     return by_service
+
+
+# ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def metrics_page() -> str:
+    from entrepot.telemetry import Telemetry
+    from entrepot.telemetry.catalogue import CATALOGUE
+
+    lines = [
+        HEADER + "# Metrics",
+        "",
+        "What is measured without anybody's asking: for CloudWatch's tools (`ListMetrics`, `GetMetricData`, alarms, dashboards,",
+        "Grafana) and for Prometheus. Whatever else there is to count is recorded with PutMetricData, or by a log group's metric",
+        "filter.",
+        "",
+        "## CloudWatch",
+        "",
+        "AWS's own metrics have AWS's names and units. Those of the namespace `Entrepot` are kept for each ten seconds,",
+        "the others for each minute. A metric is recorded once for each set of dimensions; *none* is over all.",
+        "",
+    ]
+    namespace = ""
+    for listed in CATALOGUE:
+        if listed.namespace != namespace:
+            namespace = listed.namespace
+            lines += ["", f"### {namespace}", "", "| metric | unit | dimensions | what |", "| --- | --- | --- | --- |"]
+        dimensions = "; ".join(", ".join(f"`{name}`" for name in names) or "none" for names in listed.dimensions)
+        lines.append(f"| `{listed.name}` | {listed.unit} | {dimensions} | {listed.meaning} |")
+    lines += [
+        "",
+        "## Prometheus",
+        "",
+        "At `/metrics` of the console's listener. Labels are names that the operator gives; of each at most 1,000.",
+    ]
+    lines += ["", "| metric | type | labels | what |", "| --- | --- | --- | --- |"]
+    scratch: Any = None
+    registry = Telemetry(scratch, "").registry
+    for metric in sorted(registry._collector_to_names, key=lambda one: str(one._name)):  # type: ignore[attr-defined]
+        made: Any = metric
+        name = made._name + ("_total" if made._type == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in made._labelnames) or "none"
+        lines.append(f"| `{name}` | {made._type} | {labels} | {made._documentation} |")
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
 def changed() -> Iterator[str]:

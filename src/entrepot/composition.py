@@ -37,7 +37,7 @@ from entrepot.services import (
 )
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
-from entrepot.telemetry import Levels, Telemetry
+from entrepot.telemetry import Levels, Telemetry, Usage
 
 _log = logging.getLogger("entrepot")
 
@@ -211,6 +211,9 @@ class Composition:
             emit=self._emit_alarm_event,
         )
         self.telemetry = Telemetry(self.cloudwatch, self.transfer.server_id)
+        self.events.on_matched = self.telemetry.event_matched
+        self.transfer.on_file_sent = self.telemetry.file_sent
+        self.operations.on_performed = self._performed
         for service, room in self._rooms():
             self.operations.add(service, room)
 
@@ -339,7 +342,22 @@ class Composition:
     def _delivery_failed(self, tx: Transaction, delivery: events.Delivery) -> None:
         self.files.delivery_failed(tx, delivery)
         rule_name = delivery.rule_arn.rsplit("/", 1)[-1]
-        tx.after_commit(lambda: self.telemetry.delivery(rule_name, failed=True))
+        dead_letter = delivery.dead_letter_arn is not None
+        tx.after_commit(lambda: self.telemetry.delivery(rule_name, failed=True, dead_letter=dead_letter))
+
+    def _performed(
+        self, service: str, name: str, request: Mapping[str, Any], outcome: Mapping[str, Any] | AwsError
+    ) -> None:
+        if service != "s3" or "Bucket" not in request:
+            return
+        error_status = outcome.status if isinstance(outcome, AwsError) else 0
+        bytes_out = 0 if name != "GetObject" or isinstance(outcome, AwsError) else outcome.get("ContentLength") or 0
+        bytes_in = request.get("ContentLength") or 0
+        self.telemetry.s3_request(name, request["Bucket"], error_status, bytes_in, bytes_out)
+
+    async def usage(self) -> Usage:
+        """Return what buckets hold."""
+        return await self.database.scan(s3.usage)
 
     async def levels(self) -> Levels:
         """Return what is now: sessions, files by status, queues and their ages."""
@@ -365,6 +383,9 @@ class Composition:
             oldest_invocation_s=pool.oldest_age_s,
             dropped_log_lines=self.logs.statistics().dropped,
             unmet_expectations=unmet,
+            concurrent_executions={
+                key: busy for key, (_, busy, _, _) in self.lambda_.pool.all_counts().items() if ":" not in key
+            },
         )
 
     # ── what filters of log groups set off ───────────────────────────────────────────────────────────────────────

@@ -86,6 +86,10 @@ Require: TypeAlias = Callable[[Permission, Call], None]
 """Raises AccessDeniedError unless IAM allows one thing to the caller."""
 
 
+OnPerformed: TypeAlias = Callable[[str, str, Request, Response | AwsError], None]
+"""`on_performed(service, operation, request, outcome)`: on the event loop, after the answer or error is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadOperation:
     """An operation that only reads the ledger, with few rows."""
@@ -126,6 +130,8 @@ class Operations:
         self._database = database
         self._authorize = authorize
         self._operations: dict[tuple[str, str], Operation] = {}
+        self.on_performed: OnPerformed = lambda service, name, request, outcome: None
+        """Hears of every operation that was performed; whoever measures sets it."""
 
     def add(self, service: str, operations: Iterable[Operation]) -> None:
         """Register a service's operations; a name registered twice is a programming error."""
@@ -164,6 +170,15 @@ class Operations:
         """Authorise and run one operation to its end; raise AwsError as AWS would."""
         operation = self._known(service, name)
         self.authorize(operation, request, call)
+        try:
+            response = await self._run(operation, request, call)
+        except AwsError as error:
+            self.on_performed(service, name, request, error)
+            raise
+        self.on_performed(service, name, request, response)
+        return response
+
+    async def _run(self, operation: Operation, request: Request, call: Call) -> Response:
         match operation:
             case ReadOperation(run=read):
                 return await self._database.read(lambda reader: read(reader, request, call))

@@ -79,6 +79,7 @@ class Download:
         self._cancel()
         self._block = b""
         self.session.files_out += 1
+        self.session.site.transfer.on_file_sent(self._bytes_out)
         self.session.log("CLOSE", path=self.place.object_path, bytes_out=self._bytes_out)
 
     def drop(self) -> None:

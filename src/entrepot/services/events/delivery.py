@@ -34,7 +34,8 @@ _RETRYABLE = frozenset(
 class Delivery:
     """What other rooms hear of a delivery. `attempt` is 1, and one more for each redrive.
 
-    `execution_arn` is set when a state machine was started; `error` (`Code: message`) when the delivery failed for good.
+    `execution_arn` is set when a state machine was started; `error` (`Code: message`) when the delivery failed for good, with
+    `dead_letter_arn` when the target's own queue took the event.
     """
 
     event_id: str
@@ -46,6 +47,7 @@ class Delivery:
     attempt: int
     execution_arn: str | None = None
     error: str | None = None
+    dead_letter_arn: str | None = None
 
     @property
     def event(self) -> dict[str, Any]:

@@ -69,13 +69,14 @@ class Outcomes:
             self._give_up(tx, queued, target, error, at_ms)
 
     def _give_up(self, tx: Transaction, queued: Queued, target: Target | None, error: AwsError, at_ms: int) -> None:
-        target_arn = "" if target is None else target.arn
+        target_arn, dead_letter_arn = "" if target is None else target.arn, None
         if (
             target is not None
             and target.dead_letter_arn is not None
             and self._send_dead_letter(tx, queued, target, error)
         ):
-            self._report(queued, error, f"given up; the event is in {target.dead_letter_arn}")
+            dead_letter_arn = target.dead_letter_arn
+            self._report(queued, error, f"given up; the event is in {dead_letter_arn}")
         else:
             dead_letters.bury(tx, queued, target_arn, error, at_ms)
             self._report(queued, error, "given up; the event is in the dead-letter store")
@@ -84,7 +85,7 @@ class Outcomes:
             Delivery(
                 queued.event_id, queued.event_text, queued.rule_name,
                 self._rules.rule_arn(queued.bus_name, queued.rule_name), queued.target_id, target_arn, queued.attempt,
-                None, f"{error.code}: {error.message}",
+                None, f"{error.code}: {error.message}", dead_letter_arn,
             ),
         )  # fmt: skip
 

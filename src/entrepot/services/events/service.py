@@ -8,7 +8,7 @@ authorises connections.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
@@ -93,6 +93,8 @@ class Events:
         self.rules = Rules(account.arn("events", "rule/"))
         self._rulebook = Rulebook(self.rules)
         self._on_replayed = on_replayed
+        self.on_matched: Callable[[Sequence[str]], None] = lambda rule_names: None
+        """Hears after the commit which rules an event matched; whoever measures sets it."""
         self._wake = asyncio.Event()
         self._wake_upkeep = asyncio.Event()
         self._wake_connections = asyncio.Event()
@@ -164,6 +166,8 @@ class Events:
                 archives.keep(tx, archive, event, text, clock.now_ms())
         if matching:
             self._queue(tx, event_id, text, matching, attempt, forwarded=forwarded)
+            names = [rule.name for rule in matching]
+            tx.after_commit(lambda: self.on_matched(names))
         return event_id
 
     def matching_rules(self, reader: Reader, event: Mapping[str, Any], bus_name: str = DEFAULT_BUS) -> list[Rule]:

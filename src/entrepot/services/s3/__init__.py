@@ -19,6 +19,7 @@ from entrepot.services.s3.operations import operations
 from entrepot.services.s3.schema import MIGRATIONS
 from entrepot.services.s3.scrub import Damaged, ScrubReport, scrub
 from entrepot.services.s3.service import S3
+from entrepot.services.s3.usage import usage
 
 __all__ = [
     "MIGRATIONS",
@@ -37,4 +38,5 @@ __all__ = [
     "event_detail",
     "operations",
     "scrub",
+    "usage",
 ]

@@ -28,6 +28,8 @@ class Transfer:
         self.on_disconnect: Callable[[str], None] | None = None
         self.activity_of: Callable[[str], session_rows.Activity | None] = lambda session_id: None
         """What a live session of this process does; the SFTP server sets it."""
+        self.on_file_sent: Callable[[int], None] = lambda size_bytes: None
+        """Hears of every file that went out; whoever measures sets it."""
 
     @property
     def server_arn(self) -> str:

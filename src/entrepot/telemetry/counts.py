@@ -1,20 +1,15 @@
 """What happens, counted twice: as CloudWatch's metrics under AWS's names, and for Prometheus at /metrics.
 
-Rooms report facts through typed callables that the composition passes in; here is the only list of what is measured. What is
-counted is counted after its commit. Labels are bounded: names that the operator gives (rules, functions, state machines),
-statuses, never keys, users or customers.
-
-Sources: https://docs.aws.amazon.com/step-functions/latest/dg/procedure-cw-metrics.html,
-https://docs.aws.amazon.com/lambda/latest/dg/monitoring-metrics-types.html,
-https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-monitoring.html,
-https://docs.aws.amazon.com/transfer/latest/userguide/monitoring.html, https://prometheus.io/docs/practices/naming/
+Labels are bounded: names that the operator gives (rules, functions, state machines, buckets), statuses, never keys, users or
+customers. Source: https://prometheus.io/docs/practices/naming/
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -22,9 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from entrepot import clock
 from entrepot.errors import StorageError
 from entrepot.services.cloudwatch import CloudWatch, Metric
-
-NAMESPACE = "Entrepot"
-"""The namespace of what AWS has no metric for: files and their deliveries."""
+from entrepot.telemetry.catalogue import OWN, UNITS
 
 RESOLUTION_MS = 10_000
 """Entrepot's own metrics are kept for each ten seconds, too, so that alarms can have periods of ten seconds."""
@@ -42,6 +35,26 @@ EXPECTATION_METRICS = {
     "too-small": "ExpectationsTooSmall",
     "duplicate": "ExpectationsDuplicate",
 }
+
+S3_REQUESTS = {
+    "CompleteMultipartUpload": "PostRequests",
+    "CopyObject": "PutRequests",
+    "CreateMultipartUpload": "PostRequests",
+    "DeleteObject": "DeleteRequests",
+    "DeleteObjects": "PostRequests",
+    "AbortMultipartUpload": "DeleteRequests",
+    "GetObject": "GetRequests",
+    "GetObjectAttributes": "GetRequests",
+    "HeadBucket": "HeadRequests",
+    "HeadObject": "HeadRequests",
+    "ListObjectVersions": "ListRequests",
+    "ListObjects": "ListRequests",
+    "ListObjectsV2": "ListRequests",
+    "PutObject": "PutRequests",
+    "UploadPart": "PutRequests",
+    "UploadPartCopy": "PutRequests",
+}
+"""Which of AWS's request metrics counts an operation."""
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -63,6 +76,11 @@ class Levels:
     oldest_invocation_s: float | None
     dropped_log_lines: int
     unmet_expectations: int = 0
+    concurrent_executions: Mapping[str, int] = field(default_factory=dict)
+
+
+Usage: TypeAlias = Sequence[tuple[str, int, int]]
+"""What buckets hold: (bucket, versions, bytes)."""
 
 
 class Telemetry:
@@ -108,6 +126,13 @@ class Telemetry:
             ["rule", "outcome"],
             registry=registry,
         )
+        self._matches = Counter("entrepot_events_matched", "Events that matched a rule.", ["rule"], registry=registry)
+        self._downloads = Counter("entrepot_files_sent", "Files that went out over SFTP.", registry=registry)
+        self._download_bytes = Counter(
+            "entrepot_sent_bytes", "Bytes of files that went out over SFTP.", registry=registry
+        )
+        self._requests = Counter("entrepot_s3_requests", "Requests about objects.", ["kind"], registry=registry)
+        self._buckets: set[str] = set()
         self._expectations = Counter(
             "entrepot_expectation_outcomes",
             "What came of expectations.",
@@ -131,9 +156,9 @@ class Telemetry:
 
     # ── levels ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, look: Callable[[], Awaitable[Levels]]) -> None:
-        """Begin to look at levels."""
-        self._task = asyncio.create_task(self._keep_looking(look), name="telemetry")
+    async def start(self, look: Callable[[], Awaitable[Levels]], usage: Callable[[], Awaitable[Usage]]) -> None:
+        """Begin to look at levels, and once a day at what buckets hold."""
+        self._task = asyncio.create_task(self._keep_looking(look, usage), name="telemetry")
 
     async def stop(self) -> None:
         """Stop looking."""
@@ -142,10 +167,14 @@ class Telemetry:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _keep_looking(self, look: Callable[[], Awaitable[Levels]]) -> None:
+    async def _keep_looking(self, look: Callable[[], Awaitable[Levels]], usage: Callable[[], Awaitable[Usage]]) -> None:
+        measured_on = ""
         while True:
             try:
                 self.level(await look())
+                if (today := clock.iso(clock.now_ms())[:10]) != measured_on:
+                    self.storage(await usage())
+                    measured_on = today
             except StorageError as error:
                 _log.error("Levels cannot be measured: %s It is tried again.", error)
             except Exception:  # noqa: BLE001 - the task's top frame: measuring must go on
@@ -168,11 +197,14 @@ class Telemetry:
             self._levels[name].set(value)
         for status, count in now.files.items():
             self._by_status.labels(status).set(count)
-        self._own("Sessions", now.sessions, "Count")
-        self._own("OldestUndeliveredAge", now.oldest_undelivered_s or 0.0, "Seconds")
-        self._own("PendingDeliveries", now.pending_deliveries, "Count")
-        self._own("OldestInvocationAge", now.oldest_invocation_s or 0.0, "Seconds")
-        self._own("ExpectationsUnmet", now.unmet_expectations, "Count")
+        self._own("Sessions", now.sessions)
+        self._own("OldestUndeliveredAge", now.oldest_undelivered_s or 0.0)
+        self._own("PendingDeliveries", now.pending_deliveries)
+        self._own("OldestInvocationAge", now.oldest_invocation_s or 0.0)
+        self._own("ExpectationsUnmet", now.unmet_expectations)
+        for name, busy in now.concurrent_executions.items():
+            self._aws("AWS/Lambda", "ConcurrentExecutions", busy, FunctionName=name)
+        self._aws("AWS/Lambda", "ConcurrentExecutions", sum(now.concurrent_executions.values()))
 
     def exposition(self) -> bytes:
         """Return all for Prometheus, in its text format."""
@@ -184,20 +216,20 @@ class Telemetry:
         """A file is in a source bucket."""
         self._files.labels("uploaded").inc()
         self._bytes.inc(size_bytes)
-        self._own("Files", 1, "Count", Status="uploaded")
-        self._own("Bytes", size_bytes, "Bytes", Direction="in")
+        self._own("Files", 1, Status="uploaded")
+        self._own("Bytes", size_bytes, Direction="in")
         if over_sftp:
-            self._aws("AWS/Transfer", "FilesIn", 1, "Count", ServerId=self._server_id)
-            self._aws("AWS/Transfer", "BytesIn", size_bytes, "Bytes", ServerId=self._server_id)
+            self._aws("AWS/Transfer", "FilesIn", 1, ServerId=self._server_id)
+            self._aws("AWS/Transfer", "BytesIn", size_bytes, ServerId=self._server_id)
 
     def file_settled(self, status: str, size_bytes: int, duration_ms: int | None) -> None:
         """A file was delivered, or failed."""
         self._files.labels(status).inc()
-        self._own("Files", 1, "Count", Status=status)
+        self._own("Files", 1, Status=status)
         if status == "transferred" and duration_ms is not None:
             self._delivery.observe(duration_ms / 1000)
-            self._own("DeliveryDuration", duration_ms, "Milliseconds")
-            self._own("Bytes", size_bytes, "Bytes", Direction="out")
+            self._own("DeliveryDuration", duration_ms)
+            self._own("Bytes", size_bytes, Direction="out")
 
     def execution(self, state_machine_arn: str, status: str, duration_ms: int | None) -> None:
         """An execution began (RUNNING) or ended."""
@@ -211,9 +243,9 @@ class Telemetry:
         name = self._bounded(state_machine_arn.rsplit(":", 1)[-1])
         self._executions.labels(name, status.lower()).inc()
         for dimensions in ({"StateMachineArn": state_machine_arn}, {}):
-            self._aws("AWS/States", names[status], 1, "Count", **dimensions)
+            self._aws("AWS/States", names[status], 1, **dimensions)
             if duration_ms is not None:
-                self._aws("AWS/States", "ExecutionTime", duration_ms, "Milliseconds", **dimensions)
+                self._aws("AWS/States", "ExecutionTime", duration_ms, **dimensions)
         if duration_ms is not None:
             self._execution_time.labels(name).observe(duration_ms / 1000)
 
@@ -223,27 +255,66 @@ class Telemetry:
         self._invocations.labels(name, outcome).inc()
         for dimensions in ({"FunctionName": function_name}, {}):
             if outcome == "throttle":
-                self._aws("AWS/Lambda", "Throttles", 1, "Count", **dimensions)
+                self._aws("AWS/Lambda", "Throttles", 1, **dimensions)
                 continue
-            self._aws("AWS/Lambda", "Invocations", 1, "Count", **dimensions)
-            self._aws("AWS/Lambda", "Errors", float(outcome == "error"), "Count", **dimensions)
-            self._aws("AWS/Lambda", "Duration", duration_ms, "Milliseconds", **dimensions)
+            self._aws("AWS/Lambda", "Invocations", 1, **dimensions)
+            self._aws("AWS/Lambda", "Errors", float(outcome == "error"), **dimensions)
+            self._aws("AWS/Lambda", "Duration", duration_ms, **dimensions)
         if outcome != "throttle":
             self._invocation_time.labels(name).observe(duration_ms / 1000)
 
-    def delivery(self, rule_name: str, *, failed: bool) -> None:
-        """An event reached a rule's target, or was given up."""
+    def event_matched(self, rule_names: Sequence[str]) -> None:
+        """An event matched rules."""
+        for name in rule_names:
+            self._matches.labels(self._bounded(name)).inc()
+            self._aws("AWS/Events", "MatchedEvents", 1, RuleName=name)
+            self._aws("AWS/Events", "TriggeredRules", 1, RuleName=name)
+        self._aws("AWS/Events", "MatchedEvents", 1)
+        self._aws("AWS/Events", "TriggeredRules", len(rule_names))
+
+    def delivery(self, rule_name: str, *, failed: bool, dead_letter: bool = False) -> None:
+        """An event reached a rule's target, or was given up (`dead_letter`: into the target's queue)."""
         self._deliveries.labels(self._bounded(rule_name), "failed" if failed else "delivered").inc()
         for dimensions in ({"RuleName": rule_name}, {}):
-            self._aws("AWS/Events", "FailedInvocations" if failed else "Invocations", 1, "Count", **dimensions)
-            if not failed:
-                self._aws("AWS/Events", "TriggeredRules", 1, "Count", **dimensions)
+            self._aws("AWS/Events", "FailedInvocations" if failed else "Invocations", 1, **dimensions)
+            if dead_letter:
+                self._aws("AWS/Events", "InvocationsSentToDlq", 1, **dimensions)
+
+    def file_sent(self, size_bytes: int) -> None:
+        """A file went out over SFTP."""
+        self._downloads.inc()
+        self._download_bytes.inc(size_bytes)
+        self._aws("AWS/Transfer", "FilesOut", 1, ServerId=self._server_id)
+        self._aws("AWS/Transfer", "BytesOut", size_bytes, ServerId=self._server_id)
+
+    def s3_request(self, operation: str, bucket: str, error_status: int, bytes_in: int, bytes_out: int) -> None:
+        """A request about a bucket was answered; `error_status` is 0, or HTTP's. Only buckets that answered count."""
+        kind = S3_REQUESTS.get(operation)
+        if kind is None or (error_status and bucket not in self._buckets):
+            return  # Whoever asks for buckets that there are not makes no metrics.
+        if bucket not in self._buckets:
+            if len(self._buckets) >= LABELS_LIMIT:
+                return
+            self._buckets.add(bucket)
+        self._requests.labels(kind.removesuffix("Requests").lower()).inc()
+        figures = {"AllRequests": 1, kind: 1, "BytesUploaded": bytes_in, "BytesDownloaded": bytes_out}
+        if error_status:
+            figures["4xxErrors" if error_status < 500 else "5xxErrors"] = 1
+        for name, value in figures.items():
+            if value:
+                self._aws("AWS/S3", name, value, BucketName=bucket, FilterId="EntireBucket")
+
+    def storage(self, usage: Iterable[tuple[str, int, int]]) -> None:
+        """What buckets hold, once a day: (bucket, versions, bytes)."""
+        for bucket, count, size_bytes in usage:
+            self._aws("AWS/S3", "NumberOfObjects", count, BucketName=bucket, StorageType="AllStorageTypes")
+            self._aws("AWS/S3", "BucketSizeBytes", size_bytes, BucketName=bucket, StorageType="StandardStorage")
 
     def expectation(self, name: str, kind: str) -> None:
         """An expected file arrived, or did not; each kind is a metric, with the expectation's name and for all."""
         self._expectations.labels(self._bounded(name), kind).inc()
         for dimensions in ({"Expectation": name}, {}):
-            self._own(EXPECTATION_METRICS[kind], 1, "Count", **dimensions)
+            self._own(EXPECTATION_METRICS[kind], 1, **dimensions)
 
     # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -254,9 +325,10 @@ class Telemetry:
             self._names.add(name)
         return name
 
-    def _own(self, name: str, value: float, unit: str, **dimensions: str) -> None:
+    def _own(self, name: str, value: float, **dimensions: str) -> None:
         at_ms = clock.now_ms() // RESOLUTION_MS * RESOLUTION_MS
-        self._cloudwatch.record(Metric.of(NAMESPACE, name, **dimensions), value, unit=unit, at_ms=at_ms, resolution_s=1)
+        unit = UNITS[OWN, name]
+        self._cloudwatch.record(Metric.of(OWN, name, **dimensions), value, unit=unit, at_ms=at_ms, resolution_s=1)
 
-    def _aws(self, namespace: str, name: str, value: float, unit: str, **dimensions: str) -> None:
-        self._cloudwatch.record(Metric.of(namespace, name, **dimensions), value, unit=unit)
+    def _aws(self, namespace: str, name: str, value: float, **dimensions: str) -> None:
+        self._cloudwatch.record(Metric.of(namespace, name, **dimensions), value, unit=UNITS[namespace, name])
