@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.acceptance.console_site import PASSWORD, Visit, add_user, console_stack
+from tests.acceptance.console_logins import PASSWORD, Visit, add_user, console_stack
 from tests.running import Stack
 
 SESSION = "entrepot_console"
