@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import listing, measure, servers, workflows
+from bench import events, functions, listing, measure, overload, servers, workflows
 from bench.servers import Server
 from tests.running import Stack
 
@@ -42,7 +42,7 @@ class Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, to see that everything runs")
-    parser.add_argument("--only", default="", help="comma-separated: sftp, pipeline, listing, start, workflows")
+    parser.add_argument("--only", default="", help="comma-separated names of sections, such as sftp,start")
     parser.add_argument("--runs", type=int, default=3)
     arguments = parser.parse_args()
     scale = 10 if arguments.quick else 1
@@ -62,6 +62,9 @@ def main() -> None:
         "listing": listing_section,
         "start": start_section,
         "workflows": workflows_section,
+        "events": events_section,
+        "functions": functions_section,
+        "overload": overload_section,
     }
     for name, section in sections.items():
         if not only or name in only:
@@ -253,6 +256,41 @@ def workflows_section(report: Report, scale: int, runs: int) -> None:
     report.add("## State machines")
     report.add()
     report.table(["what", "figure"], [[figure.what, figure.value] for figure in workflows.measure(scale)])
+
+
+def events_section(report: Report, scale: int, runs: int) -> None:
+    """Events matched against rules, by processor time: the pure matcher."""
+    report.add("## Events matched against rules, in the process")
+    report.add()
+    rows = [
+        [row.rules, f"{row.rule_count:,}", f"{row.matching:.1f}", f"{row.events_per_cpu_s:,.0f}"]
+        for row in events.measure()
+    ]
+    report.table(["the rules look at", "rules", "matching an event", "events per second of one core"], rows)
+
+
+def functions_section(report: Report, scale: int, runs: int) -> None:
+    """What an invocation costs over the handler's own time."""
+    report.add("## Functions")
+    report.add()
+    rows = [[figure.name, f"{figure.value:,.2f} {figure.unit}"] for figure in functions.measure(scale)]
+    report.table(["what", "figure"], rows)
+
+
+def overload_section(report: Report, scale: int, runs: int) -> None:
+    """A good customer's files beside functions that misbehave, as a share of its own quiet rate."""
+    report.add("## A good customer's rate beside functions that misbehave")
+    report.add()
+    rows = [
+        [
+            row.poison,
+            f"{row.poisoned_per_s / row.quiet_per_s:.2f}",
+            f"{row.poisoned_per_s:,.0f} of {row.quiet_per_s:,.0f} files/s",
+            f"{row.oldest_age_s:.0f} s",
+        ]
+        for row in overload.measure(scale)
+    ]
+    report.table(["poison", "of the quiet rate", "rates", "age of the poison's own oldest event"], rows)
 
 
 if __name__ == "__main__":
