@@ -11,14 +11,15 @@ import pytest
 
 from entrepot import ids
 from entrepot.arns import Account
-from entrepot.database import Transaction
+from entrepot.clock import from_ms
+from entrepot.database import Reader, Transaction
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AwsError
 from entrepot.operations import Call, Decision, Operations, Principal
 from entrepot.services import files
 from entrepot.services.files.errors import ResourceNotFoundError, ValidationError
 from entrepot.services.files.event import object_created_event
-from entrepot.services.files.listing import find_file
+from entrepot.services.files.listing import Filter, find_file, list_files
 
 ACCOUNT = Account()
 SOURCE, DESTINATION, TABLE = "in", "out", "FileTransferMetadata"
@@ -549,6 +550,7 @@ async def test_listings_are_filtered_and_paged_newest_first(house: House) -> Non
 
 async def test_a_page_looks_at_a_bounded_number_of_rows(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("entrepot.services.files.listing.SCAN_LIMIT", 4)
+    monkeypatch.setattr("entrepot.services.files.listing.SCATTERED_LIMIT", 4)
     monkeypatch.setattr("entrepot.services.files.listing.CHUNK", 2)
     monkeypatch.setattr("entrepot.services.files.listing.SORTED_LIMIT", 3)
     rare = await house.upload("acme/rare")
@@ -561,6 +563,11 @@ async def test_a_page_looks_at_a_bounded_number_of_rows(house: House, monkeypatc
     assert await collected(house, limit=2, status="transferred") == ["acme/rare"]
     assert await collected(house, limit=2, key_prefix="acme/r") == ["acme/rare"]
     assert len(await collected(house, limit=5, key_prefix="acme/")) == 21
+    for limit in (1, 2, 3, 50):
+        assert len(await collected(house, limit=limit, key_prefix="acme/", status="uploaded")) == 20
+        assert len(await collected(house, limit=limit, key_prefix="acme/", customer_id="acme")) == 21
+        assert len(await collected(house, limit=limit, key_prefix="acme/", since=from_ms(UPLOADED_AT_MS))) == 21
+        assert await collected(house, limit=limit, key_prefix="acme/", since=from_ms(UPLOADED_AT_MS + 1)) == []
 
 
 @pytest.mark.parametrize(
@@ -598,6 +605,54 @@ async def test_listings_use_an_index(house: House) -> None:
         text = " ".join(row[3] for row in plan)
         assert "SEARCH" in text, where
         assert "TEMP B-TREE" not in text, where
+
+
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "INTEGER PRIMARY KEY (rowid<?)"),
+        ({"status": "failed"}, "files_file_status (status=? AND sequence<?)"),
+        ({"status": "transferred"}, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ({"customer_id": "a"}, "files_file_customer (customer_id=? AND sequence<?)"),
+        (
+            {"customer_id": "a", "status": "failed"},
+            "files_file_customer_status (customer_id=? AND status=? AND sequence<?)",
+        ),
+        ({"key_prefix": "a/"}, "INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        ({"key_prefix": "a/", "status": "uploaded"}, "files_file_status (status=? AND sequence>? AND sequence<?)"),
+        ({"key_prefix": "a/", "customer_id": "a"}, "files_file_customer (customer_id=? AND sequence>? AND sequence<?)"),
+        (
+            {"key_prefix": "a/", "customer_id": "a", "status": "failed"},
+            "files_file_customer (customer_id=? AND sequence>? AND sequence<?)",
+        ),
+    ],
+    ids=str,
+)
+async def test_every_filter_has_its_index(
+    house: House, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, str], index: str
+) -> None:
+    monkeypatch.setattr("entrepot.services.files.listing.SORTED_LIMIT", 1)
+    monkeypatch.setattr("entrepot.services.files.listing.CHUNK", 2)
+    for number in range(5):
+        await house.upload(f"a/{number}")
+
+    def plans(reader: Reader) -> list[str]:
+        told: list[str] = []
+
+        class Explained:
+            def one(self, sql: str, parameters: Any = ()) -> Any:
+                return reader.one(sql, parameters)
+
+            def all(self, sql: str, parameters: Any = ()) -> Any:
+                if "ORDER BY sequence DESC LIMIT ?" in sql:
+                    told.extend(row[3] for row in reader.all(f"EXPLAIN QUERY PLAN {sql}", parameters))
+                return reader.all(sql, parameters)
+
+        list_files(Explained(), Filter(**wanted), limit=10)
+        return told
+
+    plan = (await house.database.read(plans))[0]
+    assert plan.endswith(index)
 
 
 async def test_looking_keys_up_reads_no_rows_and_counting_reads_an_index(house: House) -> None:

@@ -7,6 +7,7 @@ no more than SCAN_LIMIT rows; when few of those fit the filters, the page is sho
 import base64
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from entrepot.database import Reader
 from entrepot.services.files.errors import ResourceNotFoundError, ValidationError
@@ -16,9 +17,13 @@ PAGE_LIMIT = 1000
 """Files of one page."""
 
 SCAN_LIMIT = 10_000
-"""Rows that one page looks at."""
+"""Rows that one page looks at, about, where they lie side by side."""
+
+SCATTERED_LIMIT = 2_000
+"""Rows that one page looks at, about, by way of an index: each may be a read of its own from the disk."""
 
 CHUNK = 1000
+"""Rows that are looked at in one statement."""
 
 CHUNK_BY_KEY = 100
 
@@ -93,28 +98,66 @@ def recent_files(reader: Reader, key_prefix: str, since_ms: int) -> list[FileRec
 
 def _newest(reader: Reader, wanted: Filter, before: int, limit: int) -> Page:
     """Walk the best index down from `before`."""
-    records, files, looked_at = Records(reader), list[FileRecord](), 0
-    conditions, parameters = "", list[str | int]()
-    if wanted.status is not None and STATUSES.index(wanted.status) != TRANSFERRED:
-        # The indexes on status are partial: their condition has to be said.
-        conditions, parameters = "status <> 2 AND status = ? AND ", [STATUSES.index(wanted.status)]
-    if wanted.customer_id is not None:
-        conditions, parameters = f"{conditions}customer_id = ? AND ", [*parameters, wanted.customer_id]
-    while looked_at < SCAN_LIMIT:
-        size = min(CHUNK, limit + 1) if looked_at == 0 else CHUNK
-        chunk = records.all(f"{conditions}sequence < ? ORDER BY sequence DESC LIMIT ?", *parameters, before, size)
-        for file in chunk:
+    (indexed, parameters), (others, values) = _conditions(wanted)
+    files, looked_at, scan_limit = list[FileRecord](), 0, SCATTERED_LIMIT if indexed else SCAN_LIMIT
+    while looked_at < scan_limit:
+        low, until, places = 0, "", list[int]()
+        if others:
+            # The rows between here and the end of the next chunk are looked at where they are, not carried here.
+            end = reader.one(
+                f"SELECT sequence FROM files_file WHERE {indexed}sequence < ? ORDER BY sequence DESC LIMIT 1 OFFSET ?",  # noqa: S608 - constants
+                (*parameters, before, CHUNK - 1),
+            )
+            if end is not None:
+                low, until, places = end[0], " AND sequence >= ?", [end[0]]
+        found = Records(reader).all(
+            f"{indexed}{others}sequence < ?{until} ORDER BY sequence DESC LIMIT ?",
+            *parameters, *values, before, *places, limit + 1 - len(files),
+        )  # fmt: skip
+        for file in found:
             if wanted.since_ms is not None and file.uploaded_at_ms < wanted.since_ms:
                 return Page(files, None)  # They arrived in this order: all others are older.
-            if _fits(file, wanted):
-                if len(files) == limit:
-                    return Page(files, _token(files[-1].sequence))
-                files.append(file)
-            before = file.sequence
-        looked_at += len(chunk)
-        if len(chunk) < size:
+            files.append(file)
+        if len(files) > limit:
+            return Page(files[:limit], _token(files[limit - 1].sequence))
+        if low == 0 or _is_older(reader, low, wanted.since_ms):
             return Page(files, None)
+        before = low
+        looked_at += CHUNK
     return Page(files, _token(before))
+
+
+Conditions: TypeAlias = tuple[str, list[str | int]]
+"""Conditions of SQL, each followed by AND, and their values."""
+
+
+def _conditions(wanted: Filter) -> tuple[Conditions, Conditions]:
+    """Return the conditions that an index knows, and those that are looked up in the rows."""
+    status = None if wanted.status is None else STATUSES.index(wanted.status)
+    indexed, parameters = "", list[str | int]()
+    others, values = "", list[str | int]()
+    if wanted.customer_id is not None:
+        indexed, parameters = "customer_id = ? AND ", [wanted.customer_id]
+    if status is not None and (status == TRANSFERRED or (wanted.customer_id is not None and wanted.key_prefix)):
+        # Together with a window of sequences, SQLite would take the index on status alone: the worse one of the two.
+        others, values = "status = ? AND ", [status]
+    elif status is not None:
+        # The indexes on status are partial: their condition has to be said.
+        indexed, parameters = f"status <> 2 AND status = ? AND {indexed}", [status, *parameters]
+    if wanted.key_prefix:
+        # As an expression: an index on keys would have to be sorted by arrival.
+        others, values = f"{others}key || '' >= ? AND ", [*values, wanted.key_prefix]
+        if (end := _after_prefix(wanted.key_prefix)) is not None:
+            others, values = f"{others}key || '' < ? AND ", [*values, end]
+    return (indexed, parameters), (others, values)
+
+
+def _is_older(reader: Reader, sequence: int, since_ms: int | None) -> bool:
+    """Whether a file, and so every one before it, arrived before `since_ms`."""
+    if since_ms is None:
+        return False
+    row = reader.one("SELECT uploaded_at_ms FROM files_file WHERE sequence = ?", (sequence,))
+    return row is not None and row[0] < since_ms
 
 
 def _by_key(reader: Reader, wanted: Filter, before: int, limit: int) -> list[FileRecord] | None:
