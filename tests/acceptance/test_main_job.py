@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -227,7 +228,10 @@ def test_invalid_files_are_refused_with_their_place(tmp_path: Path) -> None:
         ("stack.toml", 'folder = "functions/transfer"', 'folder = "functions/none"', "functions/none"),
         ("stack.toml", 'role = "transfer-rule"', 'role = "nobody"', "nobody"),
     ]
+    good = Stack(tmp_path / "good")
+    assert "valid" in good.entrepot("check")
     for number, (file, old, new, expected) in enumerate(cases):
+        shutil.copytree(good.folder, tmp_path / f"stack{number}")
         stack = Stack(tmp_path / f"stack{number}")
         path = stack.folder / file
         assert old in path.read_text()
@@ -235,11 +239,10 @@ def test_invalid_files_are_refused_with_their_place(tmp_path: Path) -> None:
         told = stack.entrepot("check", expect=3)
         assert expected in told, told
         assert "Traceback" not in told
-        with pytest.raises(AssertionError, match="no ready line"):
-            stack.start()
-        assert "Traceback" not in stack.server_log()
-    good = Stack(tmp_path / "good")
-    assert "valid" in good.entrepot("check")
+        if number < 3:  # What `check` refuses, `up` does: they furnish by the same code.
+            with pytest.raises(AssertionError, match="no ready line"):
+                stack.start()
+            assert "Traceback" not in stack.server_log()
 
 
 def test_commands_say_what_is_wrong_with_documented_codes(stack: Stack) -> None:
