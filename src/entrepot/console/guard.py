@@ -21,9 +21,6 @@ FORM_LIMIT_BYTES = 1 << 20
 STRANGER_FORM_LIMIT_BYTES = 16 * 1024
 """A form of somebody who has not logged in may be this long."""
 
-URL_LIMIT_BYTES = 16 * 1024
-"""An address with its query may be this long."""
-
 FIELDS_LIMIT = 500
 
 HEADERS = {
@@ -93,8 +90,6 @@ class Guard:
                 "This console does not answer under this name. Use its address, or name the host in [console] hosts.\n",
                 421,
             )
-        if len(request.scope.get("raw_path") or b"") + len(request.scope["query_string"]) > URL_LIMIT_BYTES:
-            return PlainTextResponse("The address is too long.\n", 414)
         if _is_sub_request_of_another_site(request):
             return PlainTextResponse("The request comes from another site.\n", 403)
         visitor = await self._visitor(request)
