@@ -328,7 +328,10 @@ def prometheus() -> Dashboard:
             ).span(4)
         )
         .with_panel(
-            with_queries(figure("Sessions", "SFTP sessions that are open."), ("sum(entrepot_sessions)", "open")).span(4)
+            with_queries(
+                figure("Expected files missing", "Expectations that are not met."),
+                ("sum(entrepot_unmet_expectations)", "unmet"),
+            ).span(4)
         )
         .with_panel(
             with_queries(

@@ -12,6 +12,7 @@ import yaml
 
 from deploy.grafana.__main__ import HERE, generated
 from entrepot.telemetry import Telemetry
+from entrepot.telemetry.catalogue import CATALOGUE
 
 PROMETHEUS = HERE.parent / "prometheus"
 METRIC = re.compile(r"(?<!:)\bentrepot_[a-z_0-9]+")
@@ -105,3 +106,23 @@ def test_data_sources_are_those_that_the_dashboards_name() -> None:
         for panel in json.loads(board.read_text())["panels"]:
             for target in panel.get("targets", ()):
                 assert known[target["datasource"]["uid"]] == target["datasource"]["type"]
+
+
+def test_every_metric_of_cloudwatch_that_is_asked_for_is_recorded() -> None:
+    listed = {(one.namespace, one.name, tuple(sorted(names))) for one in CATALOGUE for names in one.dimensions}
+    documents = [json.loads((HERE / "dashboards/entrepot-cloudwatch.json").read_text())["panels"]]
+    documents += [json.loads((HERE / "provisioning/alerting/entrepot.json").read_text())]
+    asked = {
+        (query["namespace"], query["metricName"], tuple(sorted(query["dimensions"])))
+        for query in members(documents)
+        if query.get("queryMode") == "Metrics"
+    }
+    assert len(asked) > 15
+    assert asked <= listed
+
+
+def members(document: Any) -> list[dict[str, Any]]:
+    """Return all objects inside a document."""
+    if isinstance(document, dict):
+        return [document, *(found for value in document.values() for found in members(value))]
+    return [found for value in document for found in members(value)] if isinstance(document, list) else []
