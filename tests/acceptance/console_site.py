@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from tests.running import Stack, wait_for
 
@@ -127,7 +127,7 @@ def watched(page: Page) -> list[str]:
     return troubles
 
 
-def picture(page: Page, name: str, **options: Any) -> None:
+def picture(page: Page | Locator, name: str, **options: Any) -> None:
     """Take a picture for the documentation, when asked to."""
     if SCREENSHOTS:
         DOCUMENTS.mkdir(exist_ok=True)

@@ -119,8 +119,7 @@ def test_executions_are_filtered_by_the_address_and_drawn_with_their_states(
         expect(graph.locator("a", has=page.locator(f"text=/^{re.escape(state)}$/")).first).to_contain_text(status)
     not_reached = graph.locator("a", has_text="Ask an operator")
     expect(not_reached).to_have_class(re.compile("state-waiting"))
-    graph.scroll_into_view_if_needed()
-    picture(page, "execution")
+    picture(page.get_by_role("region", name="Graph"), "execution")
     graph.locator("a", has_text="Deliver").click()
     row = page.locator("tr:target")
     expect(row).to_contain_text(CAUSE)
@@ -201,8 +200,7 @@ def test_keys_are_added_and_removed_and_a_denial_is_explained(page: Page, site: 
     expect(verdict).to_contain_text("no identity-based policy allows the s3:PutObject action")
     row = page.get_by_role("group", name="Statements").locator("tr", has_text="UseHomeFolder")
     expect(row.locator("td")).to_have_text([re.compile("UseHomeFolder"), "Allow", "✓yes", "✕no", "none", "✕no"])
-    page.locator("#why").scroll_into_view_if_needed()
-    picture(page, "denied")
+    picture(page.locator("#why"), "denied")
     page.get_by_label("On (a path").fill("reports/a.csv")
     page.get_by_role("button", name="Explain").click()
     expect(verdict).to_contain_text("allowed s3:PutObject on arn:aws:s3:::my-source-sftp-bucket/demo/reports/a.csv")
@@ -303,13 +301,13 @@ def test_pages_suit_phones_dark_screens_keyboards_and_screen_readers(
             if each["impact"] in ("serious", "critical")
         ]
         assert not serious, f"{name}, {scheme}: {serious}"
+        if viewport is PHONE and name in ("overview", "execution"):
+            picture(page, f"{name}-phone")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip", (
             "the first stop is the way past the navigation"
         )
         assert not troubles
-        if viewport is PHONE and name in ("overview", "execution"):
-            picture(page, f"{name}-phone")
         context.close()
 
 

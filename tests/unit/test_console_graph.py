@@ -148,6 +148,27 @@ def test_the_picture_names_every_state_says_its_status_in_words_and_escapes() ->
     assert drawn.count('class="state state-waiting') == 4
 
 
+def test_only_the_way_that_was_taken_is_drawn_as_taken() -> None:
+    states = {
+        "Ask": {"Type": "Choice", "Choices": [{"Variable": "$.a", "IsNull": True, "Next": "Work"}], "Default": "Stop"},
+        "Work": {"Type": "Pass", "Next": "Stop"},
+        "Stop": {"Type": "Succeed"},
+    }
+    events = [
+        event(2, "ChoiceStateEntered", 0, name="Ask"),
+        event(3, "ChoiceStateExited", 2, name="Ask"),
+        event(4, "PassStateEntered", 3, name="Work"),
+        event(5, "PassStateExited", 4, name="Work"),
+        event(6, "SucceedStateEntered", 5, name="Stop"),
+        event(7, "SucceedStateExited", 6, name="Stop"),
+    ]
+    drawn = str(
+        workflow_graph.draw(json.dumps({"StartAt": "Ask", "States": states}), outcomes(events, "SUCCEEDED"), "t")
+    )
+    taken = drawn.count('taken"')
+    assert taken == 4, "from the start, to Work, to Stop, to the end; not from Ask to Stop"
+
+
 def test_what_cannot_be_drawn_is_not_drawn() -> None:
     assert workflow_graph.draw("{", {}, "t") is None
     assert workflow_graph.draw('{"States": {}}', {}, "t") is None

@@ -20,7 +20,7 @@ PASSING_WIDTH = 14.0
 LABEL_HEIGHT = 16.0
 
 ORDERING_SWEEPS = 12
-MOVING_SWEEPS = 14
+MOVING_SWEEPS = 30
 
 Point = tuple[float, float]
 
@@ -213,7 +213,7 @@ class _Ranked:
                 self._x[item] = x + self._widths[item] / 2
                 x += self._widths[item] + BOX_GAP
         for sweep in range(MOVING_SWEEPS):
-            last = sweep >= MOVING_SWEEPS - 4
+            last = sweep >= MOVING_SWEEPS - 12
             for row in self._rows if sweep % 2 == 0 else self._rows[::-1]:
                 wanted = []
                 for item in row:
@@ -233,7 +233,7 @@ class _Ranked:
             offsets.append(reach)
         pools: list[tuple[float, float, int]] = []  # mean, weight, items
         for place, item in enumerate(row):
-            straight = 4.0 if item >= len(self._boxes) else 1.0
+            straight = 8.0 if item >= len(self._boxes) else 1.0
             pools.append((wanted[place] - offsets[place], straight, 1))
             while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
                 (mean, weight, items), (other, more, count) = pools[-2], pools[-1]

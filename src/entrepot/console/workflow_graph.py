@@ -138,7 +138,7 @@ def _graph(machine: Mapping[str, Any], depth: int) -> _Graph:
 
 def _box(name: str, state: Mapping[str, Any], depth: int) -> _Box:
     # Wide enough for the name, and for the kind with the longest status word.
-    letters = max(min(len(name), NAME_CHARS), len(_kind(state)) + 12)
+    letters = max(min(len(name), NAME_CHARS), len(_kind(state)) + 16)
     width = max(140.0, letters * 7.3 + 30)
     inner = _machines_within(state) if depth < DEPTH_LIMIT else []
     if not inner:
@@ -244,18 +244,19 @@ def _drawn_box(box: _Box, x: float, y: float, outcomes: Mapping[str, StateOutcom
 
 
 def _taken(graph: _Graph, edge: _Edge, outcomes: Mapping[str, StateOutcome]) -> bool:
-    """Whether an execution may have gone this way: both ends were entered, and a caught error leads to its catcher."""
+    """Whether an execution went this way; a caught error leads to its catcher."""
     tail, head = graph.boxes[edge.tail], graph.boxes[edge.head]
-    if head.state is not None and head.name not in outcomes:
-        return False
     if tail.state is None:
-        return bool(outcomes)
+        return head.name in outcomes
     outcome = outcomes.get(tail.name)
     if outcome is None:
         return False
     statuses = {visit.status for visit in outcome.visits}
-    if tail.state.get("Type") == "Fail":
-        return True
+    if head.state is None:
+        return tail.state.get("Type") == "Fail" or "SUCCEEDED" in statuses
+    entered = outcomes.get(head.name)
+    if entered is None or all(visit.came_from != tail.name for visit in entered.visits):
+        return False
     return "CAUGHT" in statuses if edge.kind == "catch" else "SUCCEEDED" in statuses
 
 

@@ -19,11 +19,12 @@ NOT_STATES = ("ExecutionFailed", "ExecutionAborted", "ExecutionTimedOut")
 
 @dataclass(slots=True)
 class Visit:
-    """One entry of a state; `errors` are those of its attempts, `attempts` how often its task was scheduled."""
+    """One entry of a state: `came_from` is the state before it, `attempts` how often its task was scheduled."""
 
     name: str
     kind: str
     entered_at: Any
+    came_from: str = ""
     input: str = ""
     output: str = ""
     exited_at: Any = None
@@ -54,8 +55,13 @@ def outcomes(events: Iterable[Mapping[str, Any]], execution_status: str) -> dict
     for event in events:
         number, kind, about = event["id"], event["type"], details(event)
         if kind.endswith("StateEntered"):
+            before = visits.get(visit_of.get(event.get("previousEventId", 0), 0))
             visits[number] = Visit(
-                about.get("name", ""), kind.removesuffix("StateEntered"), event["timestamp"], about.get("input", "")
+                about.get("name", ""),
+                kind.removesuffix("StateEntered"),
+                event["timestamp"],
+                before.name if before else "",
+                about.get("input", ""),
             )
             visit_of[number] = number
             continue

@@ -63,12 +63,13 @@
     };
     return {
       width,
-      height: 190,
+      height: 180,
       tzDate: utc,
+      padding: [10, 8, 0, 0],
       legend: { show: false },
       cursor: { sync: { key: sync.key }, points: { show: !isBars }, drag: { x: true, y: false } },
       scales: { x: { min: plot.start / 1000, max: plot.end / 1000 }, y: { range } },
-      axes: [{ ...axis, values: (_, ticks, __, ___, step) => ticks.map((tick) => clock(tick, step)) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (tick >= 1e4 ? tick.toLocaleString("en", { notation: "compact" }) : number(tick))) }],
+      axes: [{ ...axis, size: 28, values: (_, ticks, __, ___, step) => ticks.map((tick) => clock(tick, step)) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (tick >= 1e4 ? tick.toLocaleString("en", { notation: "compact" }) : number(tick))) }],
       series: [{}, ...series],
       hooks: {
         draw: [(chart) => {
@@ -125,7 +126,7 @@
   }
 
   const sizes = new ResizeObserver((entries) => {
-    for (const { target } of entries) plots.get(target)?.setSize({ width: target.clientWidth, height: 190 });
+    for (const { target } of entries) plots.get(target)?.setSize({ width: target.clientWidth, height: 180 });
   });
 
   function drawAll() {
