@@ -37,7 +37,7 @@ from entrepot.services import (
 )
 from entrepot.settings import Settings, SettingsError, StackFolder
 from entrepot.stack import Services, Stack
-from entrepot.telemetry import Levels, Telemetry, Usage
+from entrepot.telemetry import Levels, Telemetry, Tracing, Usage, exporter_to
 
 _log = logging.getLogger("entrepot")
 
@@ -211,6 +211,7 @@ class Composition:
             emit=self._emit_alarm_event,
         )
         self.telemetry = Telemetry(self.cloudwatch, self.transfer.server_id)
+        self.tracing = self._tracing()
         self.events.on_matched = self.telemetry.event_matched
         self.transfer.on_file_sent = self.telemetry.file_sent
         self.operations.on_performed = self._performed
@@ -327,6 +328,19 @@ class Composition:
             self.telemetry.file_arrived(settled.size_bytes, over_sftp=settled.over_sftp)
         else:
             self.telemetry.file_settled(settled.status, settled.size_bytes, settled.duration_ms)
+            if self.tracing is not None:
+                self.tracing.settled(settled.file_id)
+
+    def _tracing(self) -> Tracing | None:
+        endpoint = self.settings.tracing.otlp_endpoint
+        if not endpoint:
+            return None
+        return Tracing(
+            exporter_to(endpoint),
+            self.settings.stack.name,
+            tell_story=lambda file_id: files.story_of(self.files, file_id),
+            on_traced=self.telemetry.traced,
+        )
 
     def _execution_changed(self, tx: Transaction, change: stepfunctions.ExecutionChange) -> None:
         self.files.execution_changed(tx, change)

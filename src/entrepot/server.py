@@ -74,6 +74,8 @@ class Server:
         self._stops.append(("live tails", rooms.logs.end_tails))
         await self._begin("queues", rooms.sqs.start(), rooms.sqs.stop)
         await self._begin("metrics", rooms.cloudwatch.start(), rooms.cloudwatch.stop)
+        if rooms.tracing is not None:
+            await self._begin("tracing", rooms.tracing.start(), rooms.tracing.stop)
         await self._begin("telemetry", rooms.telemetry.start(rooms.levels, rooms.usage), rooms.telemetry.stop)
         await self._begin("topics", rooms.sns.start(), rooms.sns.stop)
         await self._begin("functions", rooms.lambda_.start(), rooms.lambda_.stop)

@@ -108,6 +108,13 @@ class SmtpSection(_Section, frozen=True):
     password_file: str | None = None
 
 
+class TracingSection(_Section, frozen=True):
+    """`[tracing]`: with `otlp_endpoint`, each file becomes a trace that is sent there by OTLP over HTTP; needs the packages of
+    `pip install 'entrepot[tracing]'`."""
+
+    otlp_endpoint: Annotated[str, msgspec.Meta(pattern=r"^(https?://[!-~]+)?$")] = ""
+
+
 class WorkersSection(_Section, frozen=True):
     """`[workers]`: the processes that run functions.
 
@@ -308,6 +315,7 @@ class Settings(_Section, frozen=True):
     workers: WorkersSection = WorkersSection()
     outbound: OutboundSection = OutboundSection()
     smtp: SmtpSection = SmtpSection()
+    tracing: TracingSection = TracingSection()
     sftp: dict[str, Any] = {}
     buckets: dict[BucketName, Bucket] = {}
     pipelines: dict[str, Pipeline] = {}

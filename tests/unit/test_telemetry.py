@@ -53,6 +53,7 @@ def everything(measured: Telemetry) -> None:
         measured.s3_request(operation, "in", 0, 3, 4)
     measured.s3_request("GetObject", "in", 404, 0, 0)
     measured.s3_request("GetObject", "in", 503, 0, 0)
+    measured.traced("exported", 1)
     measured.storage([("in", 2, 9)])
     measured.level(Levels(1, {"failed": 1}, 2.0, 3, 4, 5, 6.0, 7, 1, {"f": 2}))
 

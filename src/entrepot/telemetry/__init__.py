@@ -5,5 +5,6 @@ is counted after its commit.
 """
 
 from entrepot.telemetry.counts import Levels, Telemetry, Usage
+from entrepot.telemetry.tracing import Tracing, exporter_to
 
-__all__ = ["Levels", "Telemetry", "Usage"]
+__all__ = ["Levels", "Telemetry", "Tracing", "Usage", "exporter_to"]

@@ -139,6 +139,9 @@ class Telemetry:
             ["expectation", "outcome"],
             registry=registry,
         )
+        self._traces = Counter(
+            "entrepot_traces", "Files whose traces were exported, or dropped.", ["outcome"], registry=registry
+        )
         self._levels = {
             name: Gauge(f"entrepot_{name}", text, registry=registry)
             for name, text in (
@@ -315,6 +318,10 @@ class Telemetry:
         self._expectations.labels(self._bounded(name), kind).inc()
         for dimensions in ({"Expectation": name}, {}):
             self._own(EXPECTATION_METRICS[kind], 1, **dimensions)
+
+    def traced(self, outcome: str, files: int) -> None:
+        """Files became traces: exported or dropped."""
+        self._traces.labels(outcome).inc(files)
 
     # ── shared ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -21,6 +21,7 @@ from entrepot.services.files.record import FileRecord, Pipeline
 from entrepot.services.files.redrive import replayed
 from entrepot.services.files.schema import MIGRATIONS
 from entrepot.services.files.service import Files
+from entrepot.services.files.story import Story, story_of
 
 __all__ = [
     "MIGRATIONS",
@@ -36,7 +37,9 @@ __all__ = [
     "Redeliver",
     "SessionFacts",
     "Settled",
+    "Story",
     "operations",
     "recent_files",
     "replayed",
+    "story_of",
 ]

@@ -1,6 +1,5 @@
 """The edge: Entrepot's own operations on files, in the shape of its model (`aws/models/entrepot`)."""
 
-import asyncio
 from typing import Any
 
 from entrepot import clock
@@ -17,11 +16,12 @@ from entrepot.operations import (
 )
 from entrepot.operations import Permission as Allowed
 from entrepot.services.files.errors import ValidationError
-from entrepot.services.files.listing import PAGE_LIMIT, Filter, find_file, list_files
+from entrepot.services.files.listing import PAGE_LIMIT, Filter, list_files
 from entrepot.services.files.record import STATUSES, FileRecord
 from entrepot.services.files.redrive import failed_files, redrive_files
 from entrepot.services.files.service import Files
-from entrepot.services.files.timeline import Facts, facts_of, timeline
+from entrepot.services.files.story import story_of
+from entrepot.services.files.timeline import timeline
 
 DEFAULT_PAGE = 100
 
@@ -67,24 +67,14 @@ def _list_files(reader: Reader, request: Request) -> Response:
 async def _get_file(files: Files, request: Request) -> Response:
     """GetFile: the record and its timeline. What other rooms no longer have is left out."""
 
-    def read(reader: Reader) -> tuple[FileRecord, Facts]:
-        file = find_file(reader, request["file"])
-        session = None
-        if files.find_session is not None and file.session_id is not None:
-            session = files.find_session(reader, file.session_id)
-        return file, facts_of(reader, file, session)
-
-    file, facts = await files.database.read(read)
-    histories: dict[str, Any] = {}
-    if files.execution_history is not None:
-        answers = await asyncio.gather(*(files.execution_history(arn) for arn in facts.execution_arns))
-        histories = dict(zip(facts.execution_arns, answers, strict=True))
-    lines = [] if files.log_lines is None else list(await files.log_lines(file, histories))
+    story = await story_of(files, request["file"])
+    file = story.file
+    lines = [] if files.log_lines is None else list(await files.log_lines(file, story.histories))
     return {
         "file": _file(file),
         "timeline": [
             {"timestamp": clock.iso(entry.at_ms), "kind": entry.kind, "title": entry.title, "detail": entry.detail}
-            for entry in timeline(file, facts, histories, lines)
+            for entry in timeline(file, story.facts, story.histories, lines)
         ],
     }
 

@@ -117,6 +117,7 @@ class Settled:
     size_bytes: int
     duration_ms: int | None
     over_sftp: bool
+    file_id: str
 
 
 OnRecorded: TypeAlias = Callable[[Transaction, CreatedObject, str, str], None]
