@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import events, functions, listing, measure, overload, servers, workflows
+from bench import events, functions, listing, logs, measure, overload, servers, workflows
 from bench.servers import Server
 from tests.running import Stack
 
@@ -65,6 +65,7 @@ def main() -> None:
         "events": events_section,
         "functions": functions_section,
         "overload": overload_section,
+        "logs": logs_section,
     }
     for name, section in sections.items():
         if not only or name in only:
@@ -291,6 +292,13 @@ def overload_section(report: Report, scale: int, runs: int) -> None:
         for row in overload.measure(scale)
     ]
     report.table(["poison", "of the quiet rate", "rates", "age of the poison's own oldest event"], rows)
+
+
+def logs_section(report: Report, scale: int, runs: int) -> None:
+    """Lines a second of the log store, and Insights over a million events."""
+    report.add("## Logs")
+    report.add()
+    report.table(["what", "figure"], [[figure.what, figure.value] for figure in logs.measure(scale, runs)])
 
 
 if __name__ == "__main__":
