@@ -99,6 +99,15 @@ def test_charts_have_a_cursor_where_the_assets_were_built(page: Page, site: Site
     expect(chart.locator("canvas")).to_be_visible()
     chart.hover(position={"x": 400, "y": 80})
     expect(chart.locator(".tip")).to_contain_text(re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d · .*transferred \d"))
+    box = chart.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 200, box["y"] + 80)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 500, box["y"] + 80, steps=5)
+    page.mouse.up()
+    expect(page.locator("body[data-zoomed]")).to_have_count(1)
+    page.mouse.dblclick(box["x"] + 300, box["y"] + 80)
+    expect(page.locator("body[data-zoomed]")).to_have_count(0)
 
 
 def test_executions_are_filtered_by_the_address_and_drawn_with_their_states(

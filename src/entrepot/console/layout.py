@@ -16,6 +16,9 @@ RANK_GAP = 34.0
 BOX_GAP = 26.0
 """Between two boxes of a rank."""
 
+PORT_GAP = 16.0
+"""Between two links at the same side of a box."""
+
 PASSING_WIDTH = 14.0
 LABEL_HEIGHT = 16.0
 
@@ -258,7 +261,8 @@ class _Ranked:
             bottoms.append(y + height)
             y += height + RANK_GAP
         corners = [(centres[box] - width / 2, tops[self._rank_of[box]]) for box, (width, _) in enumerate(self._boxes)]
-        routes = [self._route(chain, centres, tops, bottoms) for chain in self._chains]
+        ports = self._ports(centres)
+        routes = [self._route(chain, ports[place], centres, tops, bottoms) for place, chain in enumerate(self._chains)]
         labels = [
             None if item is None else (centres[item], tops[self._rank_of[item]] + LABEL_HEIGHT / 2)
             for item in self._labelled
@@ -266,11 +270,31 @@ class _Ranked:
         width = max(right - left, *(x for route in routes for x, _ in route), 0.0)
         return Arrangement(width, bottoms[-1], corners, routes, labels)
 
+    def _ports(self, centres: Sequence[float]) -> list[tuple[float, float]]:
+        """Return how far from the middle of its boxes each link begins and ends, so that links do not begin in an end."""
+        sides: dict[tuple[int, bool], list[tuple[float, int, int]]] = {}
+        for place, chain in enumerate(self._chains):
+            down = self._rank_of[chain[0]] < self._rank_of[chain[-1]]
+            if chain[0] != chain[-1]:
+                sides.setdefault((chain[0], down), []).append((centres[chain[1]], place, 0))
+                sides.setdefault((chain[-1], not down), []).append((centres[chain[-2]], place, 1))
+        ports = [[0.0, 0.0] for _ in self._chains]
+        for (box, _), ends in sides.items():
+            gap = min(PORT_GAP, self._widths[box] / (len(ends) + 1))
+            for number, (_, place, end) in enumerate(sorted(ends)):
+                ports[place][end] = (number - (len(ends) - 1) / 2) * gap
+        return [(tail, head) for tail, head in ports]
+
     def _height(self, item: int) -> float:
         return self._boxes[item][1] if item < len(self._boxes) else LABEL_HEIGHT
 
     def _route(
-        self, chain: Sequence[int], centres: Sequence[float], tops: Sequence[float], bottoms: Sequence[float]
+        self,
+        chain: Sequence[int],
+        ports: tuple[float, float],
+        centres: Sequence[float],
+        tops: Sequence[float],
+        bottoms: Sequence[float],
     ) -> list[Point]:
         """Return the points of a link, from box to box, straight through the ranks that it passes."""
         tail, head = chain[0], chain[-1]
@@ -283,8 +307,10 @@ class _Ranked:
             x, rank = centres[item], self._rank_of[item]
             top, bottom = tops[rank], tops[rank] + self._height(item)
             if item == tail:
+                x += ports[0]
                 points += [(x, bottom), (x, bottoms[rank])] if down else [(x, top)]
             elif item == head:
+                x += ports[1]
                 points += [(x, top)] if down else [(x, bottoms[rank]), (x, bottom)]
             else:
                 points += [(x, tops[rank]), (x, bottoms[rank])] if down else [(x, bottoms[rank]), (x, tops[rank])]

@@ -76,6 +76,7 @@ async def user(request: Request) -> Response:
         mappings=found.get("HomeDirectoryMappings", []),
         policy=found.get("Policy", ""),
         tags=found.get("Tags", []),
+        customer=next((tag["Value"] for tag in found.get("Tags", []) if tag["Key"] == "customer_id"), name),
         connected=sum(session["user_name"] == name for session in live_sessions),
         actions=SFTP_ACTIONS,
         asked=asked,

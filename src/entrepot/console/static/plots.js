@@ -67,11 +67,23 @@
       tzDate: utc,
       padding: [10, 8, 0, 0],
       legend: { show: false },
-      cursor: { sync: { key: sync.key }, points: { show: !isBars }, drag: { x: true, y: false } },
+      cursor: {
+        sync: { key: sync.key },
+        points: { show: !isBars },
+        drag: { x: true, y: false },
+        bind: { dblclick: (chart) => () => chart.setScale("x", { min: plot.start / 1000, max: plot.end / 1000 }) },
+      },
       scales: { x: { min: plot.start / 1000, max: plot.end / 1000 }, y: { range } },
       axes: [{ ...axis, size: 28, values: (_, ticks, __, ___, step) => ticks.map((tick) => clock(tick, step)) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (tick >= 1e4 ? tick.toLocaleString("en", { notation: "compact" }) : number(tick))) }],
       series: [{}, ...series],
       hooks: {
+        // A zoomed chart is being read: console.js lets the page be until all is shown again.
+        setScale: [(chart, scale) => {
+          if (scale !== "x") return;
+          const { min, max } = chart.scales.x;
+          if (min === plot.start / 1000 && max === plot.end / 1000) delete document.body.dataset.zoomed;
+          else document.body.dataset.zoomed = "";
+        }],
         draw: [(chart) => {
           const { ctx, bbox } = chart;
           for (const level of plot.levels) {
