@@ -11,6 +11,7 @@ from entrepot.services.cloudwatch.errors import ValidationError
 from entrepot.services.cloudwatch.expressions import Evaluation, ExpressionError, Series, evaluate
 from entrepot.services.cloudwatch.expressions.evaluate import SERIES_LIMIT, searches
 from entrepot.services.cloudwatch.expressions.parse import Node, identifiers, parse_expression
+from entrepot.services.cloudwatch.labels import Place, filled
 from entrepot.services.cloudwatch.metrics import Metric
 from entrepot.services.cloudwatch.statistics import SIMPLE, reader
 from entrepot.services.cloudwatch.store import MetricStore
@@ -21,8 +22,8 @@ QUERIES_LIMIT = 500
 POINTS_LIMIT = 100_800
 """Values in one answer. AWS's limit."""
 
+_NOWHERE = Place()
 _ID = re.compile(r"[a-z][A-Za-z0-9_]*")
-_PROPERTY = re.compile(r"\$\{(?:PROP\('([^']*)'\)|([A-Z]+))\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +105,11 @@ def _order(
 
 
 async def metric_data(
-    store: MetricStore, queries: Sequence[Query], start_s: int, end_s: int, *, account_id: str = ""
+    store: MetricStore, queries: Sequence[Query], start_s: int, end_s: int, place: Place = _NOWHERE
 ) -> list[Result]:
     """Return the series of the queries that are `returned`, in the order of the queries; ValidationError."""
     ordered = checked(queries)
-    searched = await _searched(store, ordered, start_s, end_s, account_id)
+    searched = await _searched(store, ordered, start_s, end_s, place.account_id)
     metrics = [query for query, tree in ordered if tree is None]
     series: dict[str, Sequence[Series]] = {}
     for query in metrics:
@@ -127,7 +128,7 @@ async def metric_data(
             value, messages[query.id] = [], str(error)
         series[query.id] = _as_series(value, query, given)
     return [
-        Result(query.id, _labelled(one, query), messages.get(query.id))
+        Result(query.id, _labelled(one, query, place), messages.get(query.id))
         for query in queries
         if query.returned
         for one in _named(series[query.id], query)
@@ -153,31 +154,14 @@ def _named(found: Sequence[Series], query: Query) -> Sequence[Series]:
     return [Series(query.label or query.id, {}, query.period_s or 60)] if query.expression is None else []
 
 
-def _labelled(series: Series, query: Query) -> Series:
+def _labelled(series: Series, query: Query, place: Place) -> Series:
     """Return the series under its label: the query's, with ${…} filled in, or its own."""
     if query.label is None:
         label = series.label or query.id
         return replace(series, label=query.id if query.expression is not None and not series.facts else label)
-    values = list(series.points.values())
-    figures = {"LABEL": series.label, "STAT": series.facts.get("Stat", ""), "PERIOD": str(series.period_s)}
-    if values:
-        figures |= {
-            "MIN": _figure(min(values)),
-            "MAX": _figure(max(values)),
-            "AVG": _figure(sum(values) / len(values)),
-            "SUM": _figure(sum(values)),
-            "FIRST": _figure(series.points[min(series.points)]),
-            "LAST": _figure(series.points[max(series.points)]),
-        }
-    label = _PROPERTY.sub(
-        lambda found: series.facts.get(found[1], "") if found[1] else figures.get(found[2], ""), query.label
-    )
+    label = filled(query.label, series, place)
     several = query.expression is not None and series.label and label == query.label and "SEARCH" in query.expression
     return replace(series, label=f"{label} {series.label}" if several else label)
-
-
-def _figure(value: float) -> str:
-    return f"{value:.4g}"
 
 
 async def _searched(

@@ -14,6 +14,7 @@ from entrepot.services.cloudwatch.errors import (
     MissingRequiredParameterError,
     ValidationError,
 )
+from entrepot.services.cloudwatch.labels import Place, zone_of
 from entrepot.services.cloudwatch.metric_data import POINTS_LIMIT, metric_data
 from entrepot.services.cloudwatch.metrics import UNITS, Metric
 from entrepot.services.cloudwatch.operations.pages import start_of, token_at
@@ -112,13 +113,10 @@ class _Edge:
         start_s, end_s = _window(request)
         descending = request.get("ScanBy", "TimestampDescending") == "TimestampDescending"
         limit = min(request.get("MaxDatapoints") or POINTS_LIMIT, POINTS_LIMIT)
-        results = await metric_data(
-            self._cloudwatch.store,
-            queries_of(request["MetricDataQueries"]),
-            start_s,
-            end_s,
-            account_id=self._cloudwatch.account.account_id,
-        )
+        account, options = self._cloudwatch.account, request.get("LabelOptions", {})
+        place = Place(account.account_id, account.region, zone_of(options.get("Timezone")))
+        queries = queries_of(request["MetricDataQueries"])
+        results = await metric_data(self._cloudwatch.store, queries, start_s, end_s, place)
         skipped = start_of(request)
         answered: list[dict[str, Any]] = []
         left = limit
