@@ -85,7 +85,7 @@ def test_failed_files_and_a_missing_one_raise_alarms_that_mail_and_end(tmp_path:
         alarms = ("failed-transfers", "missing-files")
         wait_for(lambda: all(state(stack, alarm) == "OK" for alarm in alarms), what="alarms without cause")
 
-        deadline = datetime.now(UTC) + timedelta(seconds=3)
+        deadline = datetime.now(UTC) + timedelta(seconds=5)
         stack.client("entrepot").put_expectation(
             name="nightly", key_pattern="demo/nightly-*.csv", by=f"{deadline:%H:%M:%S}", window_s=2,
             days=["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
@@ -118,7 +118,7 @@ def test_failed_files_and_a_missing_one_raise_alarms_that_mail_and_end(tmp_path:
 def test_what_was_missed_while_the_server_was_dead_is_told_at_its_start(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "stack")
     with stack:
-        deadline = datetime.now(UTC) + timedelta(seconds=2)
+        deadline = datetime.now(UTC) + timedelta(seconds=4)
         stack.client("entrepot").put_expectation(
             name="nightly", key_pattern="demo/nightly-*.csv", by=f"{deadline:%H:%M:%S}", window_s=1,
             days=["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
