@@ -12,7 +12,7 @@ import pytest
 
 from entrepot import clock
 from entrepot.arns import Account
-from entrepot.errors import AwsError
+from entrepot.errors import AwsError, StorageError
 from entrepot.loglines import LogLine
 from entrepot.operations import AsyncOperation, Call, Principal
 from entrepot.outbound.errors import ConnectionFailedError
@@ -480,3 +480,41 @@ async def test_what_is_past_its_retention_is_neither_taken_nor_shown(site: Site)
     events = [{"timestamp": now - at, "message": "x"} for at in (86_400_000 + 5_000, 1_000)]
     found = await site("PutLogEvents", logGroupName="g", logStreamName="s", logEvents=events[:1])
     assert found["rejectedLogEventsInfo"] == {"expiredLogEventEndIndex": 1}
+
+
+async def test_hostile_numbers_and_documents_do_not_stop_the_writer(site: Site) -> None:
+    await site.metric_filter("{ $.n = * }", metricValue="$.n", dimensions={"User": "$.user"})
+    for number in ("1e999", "-1e999", "1" * 5_000, '"' + "9" * 60 + '"', '"NaN"', "true", "[1]", '{"a":1}'):
+        site.write(f'{{"user":"u","n":{number}}}')
+    site.write('{"user":"u","n":3}', "{" * 100_000, '{"user":{},"n":1}', '{"user":"' + "x" * 5_000 + '","n":4}')
+    await site.written()
+    values = {value[3]: value[2][0][1] for value in site.metrics}
+    assert values.keys() <= {3.0, 4.0, float("9" * 60)} and {3.0, 4.0} <= values.keys()
+    assert len(values[4.0]) <= 1_024
+    assert site.logs.statistics().dropped == 0
+    assert site.logs.statistics().written == 12
+
+
+async def test_a_filter_is_not_there_when_its_commit_failed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await site.metric_filter("x")
+    store = site.logs._opened
+    blocker = store._open()
+    blocker.execute("BEGIN IMMEDIATE")
+    store._writer.session.connection.set_busy_timeout(1)
+    with pytest.raises(StorageError):
+        await site.subscribe(STREAM)
+    site.write("x kept")
+    blocker.execute("ROLLBACK")
+    await site.written()
+    assert (await site("DescribeSubscriptionFilters", logGroupName="g"))["subscriptionFilters"] == []
+    assert [value[3] for value in site.metrics] == [1.0], "counted once, although its batch may have been tried twice"
+    assert not site.documents
+
+
+async def test_who_subscribes_a_function_must_be_allowed_to_invoke_it(site: Site) -> None:
+    operation = {one.name: one for one in operations(site.logs)}["PutSubscriptionFilter"]
+    request = {"logGroupName": "g", "filterName": "f", "filterPattern": "", "destinationArn": FUNCTION}
+    assert [(one.action, one.resource) for one in operation.permissions(request)] == [
+        ("logs:PutSubscriptionFilter", "arn:aws:logs:us-east-1:000000000000:log-group:g:*"),
+        ("lambda:InvokeFunction", FUNCTION),
+    ]

@@ -5,7 +5,7 @@ Source: https://smithy.io/2.0/aws/amazon-eventstream.html
 
 import struct
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Protocol
 
 from botocore.model import OperationModel
@@ -66,7 +66,7 @@ class JsonEvents:
         self._first = dumps(writers.writer(operation.output_shape)(rest))
         self._messages = self._encoded()
 
-    async def _encoded(self) -> AsyncIterator[bytes]:
+    async def _encoded(self) -> AsyncGenerator[bytes, None]:
         yield message({":message-type": "event", ":event-type": "initial-response", **_JSON}, self._first)
         async for event in self._events:
             for name, value in event.items():
@@ -85,6 +85,7 @@ class JsonEvents:
 
     async def aclose(self) -> None:
         """End the stream."""
+        await self._messages.aclose()
         await self._events.aclose()
 
 

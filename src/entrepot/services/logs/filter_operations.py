@@ -38,7 +38,7 @@ def operations(logs: "Logs") -> list[Operation]:
         AsyncOperation("DescribeMetricFilters", edge.on_described, edge.describe_metric_filters),
         AsyncOperation("DeleteMetricFilter", edge.on_group("DeleteMetricFilter"), edge.delete_metric_filter),
         AsyncOperation("TestMetricFilter", edge.on_all("TestMetricFilter"), edge.test_metric_filter),
-        AsyncOperation("PutSubscriptionFilter", edge.on_group("PutSubscriptionFilter"), edge.put_subscription_filter),
+        AsyncOperation("PutSubscriptionFilter", edge.on_subscribed, edge.put_subscription_filter),
         AsyncOperation(
             "DescribeSubscriptionFilters",
             edge.on_group("DescribeSubscriptionFilters"),
@@ -58,6 +58,13 @@ class _Edge(Edge):
         if request.get("logGroupName"):
             return self.on_group("DescribeMetricFilters")(request)
         return self.on_all("DescribeMetricFilters")(request)
+
+    def on_subscribed(self, request: Request) -> Iterable[Permission]:
+        """Return the permissions for a subscription: who subscribes a function must be allowed to invoke it."""
+        yield from self.on_group("PutSubscriptionFilter")(request)
+        destination = str(request.get("destinationArn", ""))
+        if ":lambda:" in destination:
+            yield Permission("lambda:InvokeFunction", destination)
 
     # ── metric filters ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -114,7 +114,7 @@ class MetricRule:
         if record is None or not self.pattern.test(record):
             return
         value = self._value(record)
-        if value is None:
+        if value is None or not math.isfinite(value):
             return
         dimensions: Dimensions = ()
         if self._dimensions:

@@ -4,7 +4,7 @@ Source: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from entrepot import ids
@@ -86,7 +86,7 @@ class _Session:
         self._closed = False
         self._events = self._generate(start, shown)
 
-    async def _generate(self, start: dict[str, Any], shown: Any) -> AsyncIterator[dict[str, Any]]:
+    async def _generate(self, start: dict[str, Any], shown: Any) -> AsyncGenerator[dict[str, Any], None]:
         yield {"sessionStart": start}
         async for update in self._tail.updates():
             yield {
@@ -107,5 +107,6 @@ class _Session:
         """End the session."""
         if not self._closed:
             self._closed = True
+            await self._events.aclose()
             with contextlib.suppress(StorageError):  # the store closed before the listener did
                 await self._logs.end_tail(self._tail)

@@ -116,7 +116,13 @@ class Tap:
         self._tailed: list[tuple[LiveTail, TailedEvent]] = []
 
     def take(self, stream_id: int, stream: str, timestamp_ms: int, seq: int, message: str, now_ms: int) -> None:
-        """Look at one event."""
+        """Look at one event. What goes wrong with it is told; the event is stored all the same."""
+        try:
+            self._look(stream_id, stream, timestamp_ms, seq, message, now_ms)
+        except Exception:  # noqa: BLE001 - a filter must not keep events from being stored
+            _log.exception("The filters of %s could not look at an event of %s", self.group, stream)
+
+    def _look(self, stream_id: int, stream: str, timestamp_ms: int, seq: int, message: str, now_ms: int) -> None:
         document: Any = _unread
         for rule in self.metrics:
             if rule.pattern.form == "json":

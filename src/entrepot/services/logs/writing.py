@@ -3,6 +3,8 @@
 Only that thread uses a `Writer`, once it runs.
 """
 
+import contextlib
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ STREAM_CACHE_LIMIT = 10_000
 
 MESSAGE_LIMIT_BYTES = 1024 * 1024
 """A longer message is cut (PutLogEvents refuses it before). AWS's limit for an event."""
+
+_log = logging.getLogger("entrepot.logs")
 
 
 class Job:
@@ -132,7 +136,10 @@ class Writer:
         self.written += self._count
         tapping, new_for = list(self._tapping.values()), set(self._new_for)
         self._forget()
-        self._taps.committed(tapping, new_for)
+        try:
+            self._taps.committed(tapping, new_for)
+        except Exception:  # noqa: BLE001 - the events are stored, whatever metrics and live tails make of them
+            _log.exception("What filters found in log events was lost")
         return None
 
     def roll_back(self) -> None:
@@ -143,6 +150,8 @@ class Writer:
             tap.failed()
         self._streams.clear()
         self._forget()
+        with contextlib.suppress(apsw.Error):  # what cannot be read now is read after the next commit that fails
+            self._taps.load(self.session)
 
     def _forget(self) -> None:
         self._touched.clear()
