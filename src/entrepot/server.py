@@ -56,6 +56,7 @@ class Server:
             raise
 
     async def _start(self) -> Addresses:
+        self.console_settings = console_settings(self.folder, self.settings)
         rooms = self.rooms = Composition(self.folder, self.settings, self.data)
         self._stops.append(("storage", rooms.close))
         rooms.operations.add("entrepot", status.operations(rooms, lambda: self.addresses, self.started_at_ms))
@@ -104,21 +105,11 @@ class Server:
     async def _start_console(self) -> str:
         """Serve the console; return its URL. Files go their way without it: a port that is taken is told, not fatal."""
         settings, rooms = self.settings, self.rooms
-        host = settings.console.host or settings.server.host
-        loopback = host == "localhost" or _is_loopback(host)
+        wanted = self.console_settings
         console = Console(
             rooms.operations,
             rooms.database,
-            ConsoleSettings(
-                host,
-                settings.server.console_port,
-                settings.stack.name,
-                login_required=settings.console.login == "always" or not loopback,
-                hosts=frozenset(name.lower() for name in settings.console.hosts),
-                public_url=settings.console.public_url,
-                metrics_token=_secret_text(self.folder, settings.console.metrics_token_file, "[console]"),
-                oidc=_oidc(self.folder, settings.oidc),
-            ),
+            wanted,
             principal_for=rooms.console_principal,
             audit=rooms.audit_console,
             exposition=rooms.telemetry.exposition,
@@ -129,7 +120,7 @@ class Server:
         except OSError as error:
             log.error("There is no console: %s", _port_error("console", settings.server.console_port, error))
             return ""
-        return f"http://{_in_address(host)}:{console.port}"
+        return f"http://{_in_address(wanted.host)}:{console.port}"
 
     async def _begin(self, name: str, start: Awaitable[Any], stop: Callable[[], Awaitable[Any]]) -> None:
         self._stops.append((name, stop))
@@ -180,6 +171,22 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def console_settings(folder: StackFolder, settings: Settings) -> ConsoleSettings:
+    """Return how the console is reached, and who comes in; raise SettingsError."""
+    section = settings.console
+    host = section.host or settings.server.host
+    return ConsoleSettings(
+        host,
+        settings.server.console_port,
+        settings.stack.name,
+        login_required=section.login == "always" or not (host == "localhost" or _is_loopback(host)),
+        hosts=frozenset(name.lower() for name in section.hosts),
+        public_url=section.public_url,
+        metrics_token=_secret_text(folder, section.metrics_token_file, "[console]"),
+        oidc=_oidc(folder, settings.oidc),
+    )
 
 
 def _oidc(folder: StackFolder, section: OidcSection) -> OidcSettings | None:
@@ -316,6 +323,7 @@ def check(folder: StackFolder, settings: Settings) -> list[str]:
             await rooms.close()
 
     sftp_settings(folder, settings)
+    console_settings(folder, settings)
     with tempfile.TemporaryDirectory(prefix="entrepot-check-") as scratch:
         return uvloop.run(furnish(Path(scratch)))
 
