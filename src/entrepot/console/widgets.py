@@ -5,7 +5,7 @@ Source: https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/CloudWa
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,13 @@ _SOURCE = re.compile(
 )
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _AGO = re.compile(r"-P(?:(\d{1,4})W)?(?:(\d{1,4})D)?(?:T(?:(\d{1,5})H)?(?:(\d{1,6})M)?)?")
+
+_TOGETHER: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "Sum": sum,
+    "SampleCount": sum,
+    "Minimum": min,
+    "Maximum": max,
+}
 
 _markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
@@ -50,11 +57,15 @@ class Widget:
 
 @dataclass(frozen=True, slots=True)
 class MetricView:
-    """What a metric widget shows: the queries of GetMetricData, the view, and levels across it."""
+    """What a metric widget shows: the queries of GetMetricData, the view, and levels across it.
+
+    `whole`: one value for all of the span (`setPeriodToTimeRange`), else the latest.
+    """
 
     queries: Sequence[Mapping[str, Any]]
     view: str
     stacked: bool = False
+    whole: bool = False
     levels: Sequence[Level] = ()
     alarm: str = ""
 
@@ -114,8 +125,8 @@ def span_ms(settings: Mapping[str, Any]) -> int | None:
 # ── metrics ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def metric_view(properties: Mapping[str, Any], span_s: int, period_s: int) -> MetricView:
-    """Return what a metric widget asks for a span; `period_s` is for those that name none. Raises WidgetError."""
+def metric_view(properties: Mapping[str, Any], period_s: int) -> MetricView:
+    """Return what a metric widget asks; `period_s` is for those that name none. Raises WidgetError."""
     view = properties.get("view", "timeSeries")
     if view not in VIEWS:
         raise WidgetError(f"The view {view!r} is not known.")
@@ -128,7 +139,7 @@ def metric_view(properties: Mapping[str, Any], span_s: int, period_s: int) -> Me
             return MetricView((), str(view), alarm=str(alarms[0]).rpartition(":alarm:")[2])
         raise WidgetError("The widget names no metrics.")
     whole = bool(properties.get("setPeriodToTimeRange")) and view != "timeSeries"
-    default_s = -(-span_s // 60) * 60 if whole else _period(properties.get("period"), period_s)
+    default_s = period_s if whole else _period(properties.get("period"), period_s)
     taken = {str(row.options["id"]) for row in rows if "id" in row.options}
     spare = (name for place in range(len(rows) + len(taken) + 1) if (name := f"q{place}") not in taken)
     statistic = str(properties.get("stat", "Average"))
@@ -138,7 +149,7 @@ def metric_view(properties: Mapping[str, Any], span_s: int, period_s: int) -> Me
         else _query(row, spare, statistic, default_s, whole)
         for row, label in zip(rows, _labels(rows), strict=True)
     ]
-    return MetricView(queries, str(view), bool(properties.get("stacked")), _levels(annotations))
+    return MetricView(queries, str(view), bool(properties.get("stacked")), whole, _levels(annotations))
 
 
 def _labels(rows: Sequence[_Row]) -> list[str]:
@@ -224,6 +235,28 @@ def _levels(annotations: Mapping[str, Any]) -> list[Level]:
         for one in flat[:20]
         if isinstance(one, dict) and isinstance(one.get("value"), int | float)
     ]
+
+
+def weights(queries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the queries for how many values there were, of those statistics that need it to be put together."""
+    return [
+        {"Id": f"weight_{query['Id']}", "MetricStat": {**query["MetricStat"], "Stat": "SampleCount"}}
+        for query in queries
+        if "MetricStat" in query and query["MetricStat"]["Stat"] not in _TOGETHER and query.get("ReturnData", True)
+    ]
+
+
+def together(
+    query: Mapping[str, Any] | None, points: Sequence[tuple[int, float]], counts: Mapping[int, float]
+) -> float | None:
+    """Return one value for all periods: exact for sums, extremes and averages, else the mean, weighted with the counts."""
+    if not points:
+        return None
+    stat = query["MetricStat"]["Stat"] if query is not None and "MetricStat" in query else ""
+    if stat in _TOGETHER:
+        return _TOGETHER[stat]([value for _, value in points])
+    shares = [(value, counts.get(at_ms, 1.0)) for at_ms, value in points]
+    return sum(value * share for value, share in shares) / (sum(share for _, share in shares) or 1.0)
 
 
 # ── logs, alarms, text ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -132,7 +132,7 @@ async def draw(asking: Ask, widget: Widget, span: Span) -> Drawn:
 
 async def _metric(asking: Ask, widget: Widget, span: Span, width: int) -> Drawn:
     span_s = (span.end_ms - span.start_ms) // 1000
-    view = widgets.metric_view(widget.properties, span_s, span.period_s)
+    view = widgets.metric_view(widget.properties, span.period_s)
     if view.alarm:
         alarm = await _alarm(asking, view.alarm)
         if alarm is None:
@@ -140,30 +140,48 @@ async def _metric(asking: Ask, widget: Widget, span: Span, width: int) -> Drawn:
         return Drawn(widget, await metric_chart(asking, alarm, span, width))
     least_s = next((period_s for period_s in PERIODS_S if period_s * POINTS_LIMIT >= span_s), PERIODS_S[-1])
     queries = [_with_period(query, least_s) for query in view.queries]
+    extra = widgets.weights(queries) if view.whole else []
     answer = await asking(
         "cloudwatch",
         "GetMetricData",
-        MetricDataQueries=queries,
+        MetricDataQueries=[*queries, *extra],
         StartTime=span.start,
         EndTime=span.end,
         ScanBy="TimestampAscending",
     )
-    lines = [
-        charts.Line(
+    aside = {query["Id"] for query in extra}
+    points = [
+        (
+            result["Id"],
             result["Label"],
-            charts.KINDS[place % len(charts.KINDS)],
             [
                 (int(at.timestamp() * 1000), value)
                 for at, value in zip(result["Timestamps"], result["Values"], strict=True)
             ],
         )
-        for place, result in enumerate(answer["MetricDataResults"])
+        for result in answer["MetricDataResults"]
     ]
-    return _shown(widget, view, lines, span, width, max(_period_of(query) for query in queries))
+    counts = {query_id: dict(found) for query_id, _, found in points if query_id in aside}
+    by_id = {query["Id"]: query for query in queries}
+    lines: list[charts.Line] = []
+    values: list[float | None] = []
+    for query_id, label, found in (one for one in points if one[0] not in aside):
+        lines.append(charts.Line(label, charts.KINDS[len(lines) % len(charts.KINDS)], found))
+        if view.whole:
+            values.append(widgets.together(by_id.get(query_id), found, counts.get(f"weight_{query_id}", {})))
+        else:
+            values.append(found[-1][1] if found else None)
+    return _shown(widget, view, lines, values, span, width, max(_period_of(query) for query in queries))
 
 
 def _shown(
-    widget: Widget, view: widgets.MetricView, lines: Sequence[charts.Line], span: Span, width: int, period_s: int
+    widget: Widget,
+    view: widgets.MetricView,
+    lines: Sequence[charts.Line],
+    values: Sequence[float | None],
+    span: Span,
+    width: int,
+    period_s: int,
 ) -> Drawn:
     title = widget.title or "Metrics"
     if view.view == "timeSeries":
@@ -175,7 +193,7 @@ def _shown(
             ]
             return Drawn(widget, charts.bars(even, span.start_ms, span.end_ms, period_ms, title, width))
         return Drawn(widget, charts.curves(lines, span.start_ms, span.end_ms, title, width, levels=view.levels))
-    latest = [(line, line.points[-1][1] if line.points else None) for line in lines]
+    latest = list(zip(lines, values, strict=True))
     if view.view in ("pie", "bar"):
         slices = [charts.Slice(line.label, line.kind, max(0.0, value or 0.0)) for line, value in latest]
         return Drawn(widget, charts.pie(slices, title) if view.view == "pie" else charts.ranks(slices, title))
