@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 
 from entrepot import clock
 from entrepot.arns import Account
+from entrepot.database import Reader
 from entrepot.database.sqlite import SQLiteDatabase
 from entrepot.errors import AccessDeniedError, AwsError
 from entrepot.operations import Call, Decision, Operations, Principal
@@ -240,6 +241,27 @@ async def test_sessions(service: Service) -> None:
     assert await service.transfer.live_sessions() == []
     (closed,) = await service.transfer.sessions()
     assert (closed.reason, closed.totals) == ("bye", SessionTotals(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize(("live", "index"), [(True, "transfer_session_live"), (False, "transfer_session_login")])
+async def test_sessions_are_listed_by_an_index(service: Service, live: bool, index: str) -> None:
+    """Millions of ended sessions must not be passed over for the few that live."""
+
+    def plan(reader: Reader) -> list[str]:
+        told: list[str] = []
+
+        class Explained:
+            def one(self, sql: str, parameters: Any = ()) -> Any:
+                return reader.one(sql, parameters)
+
+            def all(self, sql: str, parameters: Any = ()) -> Any:
+                told.extend(row[3] for row in reader.all(f"EXPLAIN QUERY PLAN {sql}", parameters))
+                return reader.all(sql, parameters)
+
+        sessions.list_sessions(Explained(), live=live)
+        return told
+
+    assert (await service.database.read(plan))[0].endswith(f"USING INDEX {index}")
 
 
 async def test_sessions_of_a_dead_process_are_closed_at_start(service: Service) -> None:

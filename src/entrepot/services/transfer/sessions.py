@@ -132,11 +132,13 @@ def _is_alive(process: int) -> bool:
 
 def list_sessions(reader: Reader, *, live: bool, limit: int = LIST_LIMIT) -> list[Session]:
     """Return the newest sessions first; only those that live when `live`."""
-    where = "WHERE closed_at_ms IS NULL " if live else ""
+    # Those that live are few among millions: they have an index of their own, which only a sum keeps SQLite from passing
+    # over for the one by time.
+    where, order = ("WHERE closed_at_ms IS NULL ", "logged_in_at_ms + 0") if live else ("", "logged_in_at_ms")
     rows = reader.all(
         "SELECT session_id, user_name, source_ip, source_port, client, key_fingerprint, logged_in_at_ms, "  # noqa: S608
         f"process, closed_at_ms, reason, bytes_in, bytes_out, files_in, files_out FROM transfer_session {where}"
-        "ORDER BY logged_in_at_ms DESC LIMIT ?",
+        f"ORDER BY {order} DESC LIMIT ?",
         (min(limit, LIST_LIMIT),),
     )
     return [Session(SessionStart(*row[:7]), row[7], row[8], row[9], SessionTotals(*row[10:])) for row in rows]
