@@ -115,6 +115,24 @@ def test_failed_files_and_a_missing_one_raise_alarms_that_mail_and_end(tmp_path:
             assert subjects(mail.box.mails, alarm)[-2:] == ["ALARM", "OK"]
 
 
+def test_expectations_follow_the_file_and_mistakes_name_their_line(tmp_path: Path) -> None:
+    stack = Stack(tmp_path / "stack")
+    toml = stack.folder / "stack.toml"
+    original = toml.read_text()
+    daily = '\n[expectations.daily]\nkey_pattern = "demo/*.csv"\nby = "06:00"\ntime_zone = "{zone}"\n'
+    toml.write_text(original + daily.format(zone="Mars/Base"))
+    told = stack.entrepot("check", expect=3)
+    assert f"stack.toml:{original.count(chr(10)) + 2}:" in told and "Europe/Berlin" in told
+    toml.write_text(original + daily.format(zone="Europe/Berlin"))
+    with stack:
+        assert [one["time_zone"] for one in stack.json("expectations")] == ["Europe/Berlin"]
+        assert "daily" in stack.entrepot("expectations")
+        assert "nothing" not in stack.entrepot("expectation", "none", expect=5)
+    toml.write_text(original)
+    with stack:
+        assert stack.json("expectations") == []
+
+
 def test_what_was_missed_while_the_server_was_dead_is_told_at_its_start(tmp_path: Path) -> None:
     stack = Stack(tmp_path / "stack")
     with stack:

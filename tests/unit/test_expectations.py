@@ -74,6 +74,18 @@ def test_weekends_and_holidays_have_no_windows() -> None:
     assert following is not None and following.date == "2026-11-24"
 
 
+def test_an_expectation_goes_on_after_years_of_holidays_and_without_its_time_zone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mondays = [date(2026, 11, 23) + timedelta(weeks=number) for number in range(366)]
+    idle = Schedule("06:00", days=("mon",), holidays=tuple(day.isoformat() for day in mondays))
+    following = next_window(idle, ms("2026-11-22T00:00"))
+    assert following is not None and following.date == (mondays[-1] + timedelta(weeks=1)).isoformat()
+    lost = window_on(Schedule("06:00", "Mars/Base"), date(2026, 11, 23))
+    assert lost is not None and clock.iso(lost.deadline_at_ms) == "2026-11-23T06:00:00.000Z"
+    assert "Mars/Base" in caplog.text
+
+
 schedules = st.builds(
     Schedule,
     by=st.times().map(lambda t: t.strftime("%H:%M:%S")),

@@ -6,9 +6,10 @@ identity is the date of its deadline. Clocks that are put forward or back: a dea
 left out altogether (Samoa, 2011-12-30) has no window.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -18,10 +19,12 @@ WINDOW_LIMIT_S = 7 * 86_400
 GRACE_LIMIT_S = 43_200
 """A longer grace would reach into the next day's window."""
 
-SEARCH_LIMIT_DAYS = 400
-"""So many days are looked through for the next window, or the one before."""
+SEARCH_LIMIT_DAYS = 2_600
+"""So many days are looked through for the next window, or the one before: a year of holidays that are all on one weekday."""
 
 DAY = timedelta(days=1)
+
+_log = logging.getLogger("entrepot.expectations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,21 @@ class Window:
 
 
 @lru_cache(maxsize=1024)
+def _zone(name: str) -> tzinfo:
+    """Return a time zone; UTC for one that this machine knows no more, as an upload must not fail for that."""
+    try:
+        return ZoneInfo(name)
+    except (ValueError, KeyError, OSError):
+        _log.error(
+            "This machine does not know the time zone %s (any more); expectations take UTC. Install tzdata.", name
+        )
+        return UTC
+
+
+@lru_cache(maxsize=1024)
 def _deadline_ms(by: str, time_zone: str, day: date) -> int:
     """Return the deadline of a date; fold 0 takes the first of two, and moves one that there is not forward."""
-    moment = datetime.combine(day, time.fromisoformat(by), ZoneInfo(time_zone))
+    moment = datetime.combine(day, time.fromisoformat(by), _zone(time_zone))
     return round(moment.timestamp() * 1000)
 
 
@@ -80,7 +95,7 @@ def window_on(schedule: Schedule, day: date) -> Window | None:
 
 
 def _local_date(schedule: Schedule, at_ms: int) -> date:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(ZoneInfo(schedule.time_zone)).date()
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(_zone(schedule.time_zone)).date()
 
 
 def windows_from(schedule: Schedule, at_ms: int) -> Iterator[Window]:
@@ -94,7 +109,7 @@ def windows_from(schedule: Schedule, at_ms: int) -> Iterator[Window]:
 
 
 def next_window(schedule: Schedule, at_ms: int) -> Window | None:
-    """Return the first window that closes at `at_ms` or later; None when there is none within a year."""
+    """Return the first window that closes at `at_ms` or later; None when there is none for years."""
     return next(windows_from(schedule, at_ms), None)
 
 
