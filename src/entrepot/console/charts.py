@@ -7,7 +7,7 @@ of its numbers for screen readers.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
@@ -21,6 +21,9 @@ LEFT = 44
 BOTTOM = 24
 TOP = 10
 TICKS = 4
+
+LARGEST = 1e300
+"""Values further from zero are not drawn, nor are those that are no numbers."""
 
 DOTS_LIMIT = 120
 """A line of at most so many points shows each with its value."""
@@ -47,6 +50,11 @@ class Level:
     value: float
 
 
+def _drawable(lines: Sequence[Line]) -> list[Line]:
+    """Return lines without values that have no place: infinite ones, and what is no number."""
+    return [replace(line, points=[point for point in line.points if abs(point[1]) <= LARGEST]) for line in lines]
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """A part of a whole."""
@@ -60,6 +68,7 @@ def bars(
     lines: Sequence[Line], start_ms: int, end_ms: int, period_ms: int, title: str, all_width: int = NARROW
 ) -> Markup:
     """Return stacked bars, one for each period."""
+    lines = _drawable(lines)
     periods = range(start_ms // period_ms * period_ms, end_ms, period_ms)
     values = [dict(line.points) for line in lines]
     most = max((sum(value.get(at_ms, 0.0) for value in values) for at_ms in periods), default=0.0)
@@ -96,6 +105,7 @@ def curves(
     levels: Sequence[Level] = (),
 ) -> Markup:
     """Return lines over time, with levels drawn across; values may be below zero."""
+    lines = _drawable(lines)
     values = [value for line in lines for _, value in line.points] + [level.value for level in levels]
     top = _rounded(max(values, default=0.0))
     bottom = -_rounded(-min(values)) if values and min(values) < 0 else 0.0
@@ -263,11 +273,11 @@ def _framed(
 
 def _rounded(most: float) -> float:
     """Return a round number at or above `most`, for the top of an axis."""
-    if most <= 0 or not math.isfinite(most):
+    if most < 1 / LARGEST or not math.isfinite(most):
         return 4.0
-    power = 10 ** math.floor(math.log10(most))
-    step = next(step for step in (1, 2, 4, 5, 8, 10) if step * power >= most)
-    return float(max(step * power, 4 if most > 1 else step * power))
+    power = 10.0 ** math.floor(math.log10(most))
+    step = next((step for step in (1, 2, 4, 5, 8) if step * power >= most), 10)
+    return max(step * power, 4.0 if most > 1 else step * power)
 
 
 def amount(value: float) -> str:

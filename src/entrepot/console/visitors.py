@@ -130,9 +130,9 @@ def count_users(reader: Reader) -> int:
 
 
 def delete_user(tx: Transaction, name: str) -> bool:
-    """Delete a user and end their sessions; False when there is none."""
-    tx.execute("DELETE FROM console_session WHERE user_name = ?", (name,))
-    return bool(tx.execute("DELETE FROM console_user WHERE name = ?", (name,)))
+    """Delete a user and end their sessions; False when there is neither, as a provider's users have sessions only."""
+    ended = tx.execute("DELETE FROM console_session WHERE user_name = ?", (name,))
+    return bool(tx.execute("DELETE FROM console_user WHERE name = ?", (name,)) or ended)
 
 
 def users(reader: Reader) -> list[tuple[str, bool, int]]:

@@ -17,6 +17,10 @@ from entrepot.console.charts import Level
 SERIES_LIMIT = 100
 """Metrics and expressions of one widget, at most."""
 
+LONGEST_PERIOD_S = 30 * 86_400
+LARGEST = 1e15
+"""Periods and levels, at most."""
+
 COLUMNS = 24
 """A dashboard is so many columns wide."""
 
@@ -221,7 +225,7 @@ def _query(row: _Row, spare: Any, statistic: str, period_s: int, whole: bool) ->
 
 
 def _period(value: Any, default: int) -> int:
-    return max(_whole(value, default), 1)
+    return min(max(_whole(value, default), 1), LONGEST_PERIOD_S)
 
 
 def _levels(annotations: Mapping[str, Any]) -> list[Level]:
@@ -233,8 +237,13 @@ def _levels(annotations: Mapping[str, Any]) -> list[Level]:
     return [
         Level(str(one.get("label", "")), "status-alarm", float(one["value"]))
         for one in flat[:20]
-        if isinstance(one, dict) and isinstance(one.get("value"), int | float)
+        if isinstance(one, dict) and _is_figure(one.get("value"))
     ]
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether a value can be drawn: JSON's numbers may be as long as they like, and Python's JSON knows NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def weights(queries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

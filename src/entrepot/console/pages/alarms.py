@@ -1,6 +1,7 @@
 """Alarms: which are there, why one is in its state, how its metric went, and what happened to it."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -262,6 +263,8 @@ def _definition(given: Mapping[str, str]) -> dict[str, Any]:
         periods, needed = int(given.get("periods", "")), int(given.get("needed", "") or given.get("periods", ""))
     except ValueError:
         raise ValueError("Threshold, period and numbers of periods must be numbers.") from None
+    if not math.isfinite(threshold):
+        raise ValueError("The threshold must be a number.")
     statistic = given.get("statistic", "")
     if not given.get("name"):
         raise ValueError("Give the alarm a name.")

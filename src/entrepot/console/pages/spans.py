@@ -21,7 +21,9 @@ RANGES: Mapping[str, int] = {
 }
 """Ranges that can be chosen, in milliseconds."""
 
-SHORTEST_PERIOD_S = 60
+LONGEST_MS = 3_660 * 86_400_000
+"""A span is ten years long, at most."""
+
 POINTS_AIM = 120
 """A chart has about so many points, when nobody says otherwise."""
 
@@ -70,7 +72,7 @@ def span_of(request: Request, default: str = "1h") -> Span:
         start, end = _moment_ms(since), _moment_ms(until)
         end = now_ms if end is None and not until else end
         start = None if end is None else end - RANGES[default] if start is None and not since else start
-        if start is not None and end is not None and start < end:
+        if start is not None and end is not None and start < end <= start + LONGEST_MS:
             return Span("", start, end, since, until)
         problem = f"From “{since[:40]}” to “{until[:40]}” is no span of time."
     if wanted not in RANGES:
