@@ -102,6 +102,14 @@ class Site:
                 "destinations": [{"cloudWatchLogsLogGroup": {"logGroupArn": group}}],
             },
         )
+        every = {"Effect": "Allow", "Action": "states:*", "Resource": "*"}
+        self.stack.client("iam").put_role_policy(
+            RoleName="transfer-workflow",
+            PolicyName="fan-out",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [every]}),
+        )
+        fan_out = client.create_state_machine(name="fan-out", definition=json.dumps(FAN_OUT), roleArn=role)
+        fanned = client.start_execution(stateMachineArn=fan_out["stateMachineArn"], input='{"items": [1, 2, 3, 4]}')
         failed = client.start_execution(stateMachineArn=nested["stateMachineArn"], name="onboard-globex")
         express = client.start_execution(stateMachineArn=quick["stateMachineArn"], input='{"order": 7}')
         arn: str = failed["executionArn"]
@@ -116,7 +124,11 @@ class Site:
             ),
             what="the log of the Express execution",
         )
-        return {"nested": arn, "express": express["executionArn"]}
+        fanned_arn: str = fanned["executionArn"]
+        wait_for(
+            lambda: client.describe_execution(executionArn=fanned_arn)["status"] == "SUCCEEDED", what="the map run"
+        )
+        return {"nested": arn, "express": express["executionArn"], "fanned": fanned_arn}
 
 
 def watched(page: Page) -> list[str]:
@@ -137,6 +149,31 @@ def picture(page: Page | Locator, name: str, **options: Any) -> None:
 QUICK = {
     "StartAt": "Look up",
     "States": {"Look up": {"Type": "Pass", "Next": "Done"}, "Done": {"Type": "Succeed"}},
+}
+
+FAN_OUT = {
+    "StartAt": "Each item",
+    "States": {
+        "Each item": {
+            "Type": "Map",
+            "ItemsPath": "$.items",
+            "ToleratedFailureCount": 1,
+            "ItemProcessor": {
+                "ProcessorConfig": {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"},
+                "StartAt": "Check",
+                "States": {
+                    "Check": {
+                        "Type": "Choice",
+                        "Choices": [{"Variable": "$", "NumericGreaterThan": 3, "Next": "Bad"}],
+                        "Default": "Good",
+                    },
+                    "Good": {"Type": "Succeed"},
+                    "Bad": {"Type": "Fail", "Error": "TooLarge", "Cause": "an item is larger than 3"},
+                },
+            },
+            "End": True,
+        }
+    },
 }
 
 ONBOARDING = {

@@ -176,6 +176,16 @@ def test_what_cannot_be_drawn_is_not_drawn() -> None:
     assert workflow_graph.draw(json.dumps({"StartAt": "S0", "States": many}), {}, "t") is None
 
 
+def test_what_would_take_long_to_draw_is_not_drawn() -> None:
+    count = workflow_graph.STATES_LIMIT - 1
+    choices = [{"Variable": "$.a", "IsNull": True, "Next": f"S{n}"} for n in range(1, count)]
+    states: dict[str, Any] = {f"S{n}": {"Type": "Pass", "Next": f"S{n + 1}"} for n in range(1, count)}
+    states |= {"S0": {"Type": "Choice", "Choices": choices, "Default": "S1"}, f"S{count}": {"Type": "Succeed"}}
+    assert workflow_graph.draw(json.dumps({"StartAt": "S0", "States": states}), {}, "t") is None
+    del states["S0"]
+    assert workflow_graph.draw(json.dumps({"StartAt": "S1", "States": states}), {}, "t") is not None
+
+
 def test_conditions_read_like_sentences() -> None:
     for rule, expected in (
         ({"Variable": "$.a", "StringEquals": "x"}, '$.a = "x"'),

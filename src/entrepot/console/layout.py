@@ -25,7 +25,14 @@ LABEL_HEIGHT = 16.0
 ORDERING_SWEEPS = 12
 MOVING_SWEEPS = 30
 
+PLACES_LIMIT = 3_000
+"""Boxes and places that links pass, at most: more take too long, and nobody can read them."""
+
 Point = tuple[float, float]
+
+
+class TooLargeError(Exception):
+    """A graph has more than PLACES_LIMIT boxes and places that links pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +56,14 @@ class Arrangement:
 
 
 def arrange(boxes: Sequence[Point], links: Sequence[Link]) -> Arrangement:
-    """Return where boxes (width, height) stand; the first one is at the top."""
+    """Return where boxes (width, height) stand; the first one is at the top. Raise TooLargeError."""
     if not boxes:
         return Arrangement(0.0, 0.0, [], [], [])
     forward = _without_cycles(len(boxes), links)
     ranks = _ranks(len(boxes), links, forward)
+    passed = sum(max(0, abs(ranks[link.tail] - ranks[link.head]) - 1) for link in links)
+    if len(boxes) + passed > PLACES_LIMIT:
+        raise TooLargeError
     graph = _Ranked(boxes, links, forward, ranks)
     graph.order()
     graph.move()

@@ -44,6 +44,9 @@ GLYPHS = {
 }
 """A sign for each status, so that it is never told by colour alone."""
 
+TEXT_CHARS = 20_000
+"""An input, output or answer is shown up to so many characters."""
+
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -72,6 +75,7 @@ def environment() -> Environment:
         "words": words,
         "anchor": anchor,
         "cause": readable_cause,
+        "clipped": clipped,
     }
     return made
 
@@ -186,7 +190,7 @@ def pretty(value: Any) -> str:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return str(value)
     return json.dumps(value, indent=2, ensure_ascii=False, default=str)
 
@@ -199,6 +203,13 @@ def words(status: str) -> str:
 def anchor(name: str) -> str:
     """Return a name as an id within a page, without spaces."""
     return quote(name, safe="").replace("%", "_")
+
+
+def clipped(text: str) -> str:
+    """Return the beginning of a text that is too long for a page, and how much is missing."""
+    if len(text) <= TEXT_CHARS:
+        return text
+    return f"{text[:TEXT_CHARS]}\n… {len(text) - TEXT_CHARS:,} more characters: the API has all of it"
 
 
 def arn_name(arn: str | None) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from entrepot.console.layout import Arrangement, Link, Point, arrange
+from entrepot.console.layout import Arrangement, Link, Point, TooLargeError, arrange
 from entrepot.console.render import GLYPHS, anchor, words
 from entrepot.console.workflow_states import StateOutcome
 
@@ -88,7 +88,10 @@ def draw(definition_text: str, outcomes: Mapping[str, StateOutcome], title: str)
         return None
     if not 0 < count <= STATES_LIMIT:
         return None
-    graph = _graph(definition, 0)
+    try:
+        graph = _graph(definition, 0)
+    except TooLargeError:
+        return None
     parts = list(_drawn(graph, MARGIN, MARGIN, outcomes))
     width, height = graph.laid.width + 2 * MARGIN, graph.laid.height + 2 * MARGIN
     return Markup(

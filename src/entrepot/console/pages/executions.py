@@ -1,5 +1,6 @@
 """Executions: what the state machines do. A list, and for each execution its graph, its states and its history."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,17 @@ GRAPH_EVENTS = 5_000
 LOG_LINES_LIMIT = 1_000
 
 _NOT_THERE = dict.fromkeys(
-    ("input", "output", "error", "cause", "redriveCount", "redriveDate", "redriveStatus", "stateMachineVersionArn")
+    (
+        "input",
+        "output",
+        "error",
+        "cause",
+        "redriveCount",
+        "redriveDate",
+        "redriveStatus",
+        "stateMachineVersionArn",
+        "mapRunArn",
+    )
 )
 """What DescribeExecution leaves out."""
 
@@ -54,26 +65,30 @@ async def gathered(request: Request) -> dict[str, Any]:
     asking, query = ask(request), request.query_params
     machines = (await asking("stepfunctions", "ListStateMachines", maxResults=MACHINES_LIMIT))["stateMachines"]
     status = query.get("status", "") if query.get("status") in STATUSES else ""
+    map_run = query.get("map_run", "")
     chosen = next((machine for machine in machines if machine["name"] == query.get("machine")), None)
     next_token, problem = None, ""
     found: list[dict[str, Any]] = []
-    for machine in [chosen] if chosen else machines:
-        if machine["type"] == "EXPRESS":
-            continue
+    one = bool(chosen or map_run)
+    sources = [chosen] if chosen else [machine for machine in machines if machine["type"] != "EXPRESS"]
+    of: list[dict[str, Any]] = [{"mapRunArn": map_run}]
+    if not map_run:
+        of = [{"stateMachineArn": machine["stateMachineArn"]} for machine in sources if machine["type"] != "EXPRESS"]
+    for whose in of:
         try:
             answer = await asking(
                 "stepfunctions",
                 "ListExecutions",
-                stateMachineArn=machine["stateMachineArn"],
+                **whose,
                 statusFilter=status or None,
                 maxResults=PAGE_SIZE,
-                nextToken=query.get("next") or None if chosen else None,
+                nextToken=query.get("next") or None if one else None,
             )
         except AwsError as error:
             problem = error.message
             continue
         found += answer["executions"]
-        next_token = answer.get("nextToken") if chosen else None
+        next_token = answer.get("nextToken") if one else None
     found.sort(key=lambda execution: execution["startDate"], reverse=True)
     return {
         "machines": machines,
@@ -81,7 +96,8 @@ async def gathered(request: Request) -> dict[str, Any]:
         "statuses": STATUSES,
         "status": status,
         "executions": found[:PAGE_SIZE],
-        "more": not chosen and len(found) > PAGE_SIZE,
+        "map_run": map_run,
+        "more": not one and len(found) > PAGE_SIZE,
         "problem": problem,
         "took": took_ms,
         "next_page": render.with_query(request, next=next_token).replace("/fragments", "") if next_token else "",
@@ -153,7 +169,8 @@ async def course_of(asking: Ask, arn: str) -> Shown:
         token = answer.get("nextToken")
         if not token:
             break
-    return _course(described, machine["definition"], events, clipped=bool(token))
+    # Drawing a large state machine takes tenths of a second, which nobody else need wait for.
+    return await asyncio.to_thread(_course, described, machine["definition"], events, clipped=bool(token))
 
 
 def _course(described: Mapping[str, Any], definition: str, events: list[dict[str, Any]], *, clipped: bool) -> Shown:
@@ -179,6 +196,7 @@ def _rows(events: list[dict[str, Any]], started_at: Any) -> list[dict[str, Any]]
                 "input": about.get("input", "") or about.get("parameters", ""),
                 "output": about.get("output", ""),
                 "resource": about.get("resource", ""),
+                "map_run": about.get("mapRunArn", ""),
             }
         )
     return rows
