@@ -1,4 +1,4 @@
-"""How long the console's pages take on a full stack: `python -m bench.pages FOLDER`, after `make seed-load`.
+"""How long pages, and queries of logs, take on a full stack: `python -m bench.pages FOLDER`, after `make seed-load`.
 
 The server runs as it would, with its background work; one client asks, one request at a time.
 """
@@ -9,9 +9,12 @@ import os
 import statistics
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from tests.running import Stack
+from bench.seed_load import LAMBDA_GROUP
+from tests.running import Stack, wait_for
 
 RUNS = 15
 FILES_AIM_MS, OVERVIEW_AIM_MS = 200, 500
@@ -70,6 +73,45 @@ def measure(folder: Path) -> list[str]:
     return rows
 
 
+QUERIES = (
+    ("events by 5 minutes", "stats count(*) as events by bin(5m)"),
+    (
+        "the reference's: transfers by hour",
+        'filter @message like /transferred/ | parse @message /file_id\\":\\"(?<file_id>[^\\"]+)/ '
+        "| stats count(*) as Transfers by bin(1h)",
+    ),
+    ("the newest failures", 'filter status = "failed" | sort @timestamp desc | limit 20'),
+)
+
+
+def measure_logs(folder: Path) -> list[str]:
+    """Return a table of queries of Logs Insights over the function's log as lines of Markdown."""
+    rows = ["| query | of the last | events looked at | ms |", "| --- | --- | --- | --- |"]
+    with Stack(folder) as stack:
+        logs = stack.client("logs")
+        stream = logs.describe_log_streams(
+            logGroupName=LAMBDA_GROUP, orderBy="LastEventTime", descending=True, limit=1
+        )["logStreams"][0]
+        end_s = stream["lastEventTimestamp"] // 1000 + 1
+        for words, text in QUERIES:
+            for days in (1, 30):
+                began = time.perf_counter()
+                query_id = logs.start_query(
+                    logGroupName=LAMBDA_GROUP, startTime=end_s - days * 86_400, endTime=end_s, queryString=text
+                )["queryId"]
+                answer = wait_for(partial(_ended, logs, query_id), deadline_s=120, what="the query")
+                looked_at = int(answer["statistics"]["recordsScanned"])
+                took_ms = (time.perf_counter() - began) * 1000
+                state = "" if answer["status"] == "Complete" else f" ({answer['status']})"
+                rows.append(f"| {words} | {days} days | {looked_at:,} | {took_ms:.0f}{state} |")
+    return rows
+
+
+def _ended(logs: Any, query_id: str) -> Any:
+    answer = logs.get_query_results(queryId=query_id)
+    return None if answer["status"] in ("Scheduled", "Running") else answer
+
+
 def _get(url: str) -> float:
     """Return how long an answer takes, in milliseconds."""
     began = time.perf_counter()
@@ -85,8 +127,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores\n")
-    for line in measure(arguments.folder):
-        print(line, flush=True)
+    for measured in (measure, measure_logs):
+        for line in [*measured(arguments.folder), ""]:
+            print(line, flush=True)
 
 
 if __name__ == "__main__":
