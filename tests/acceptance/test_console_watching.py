@@ -11,7 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.console_logins import console_url
-from tests.acceptance.console_site import browser, watched
+from tests.acceptance.console_site import browser, picture, watched
 from tests.running import Stack, wait_for
 
 GROUP = "/own/orders"
@@ -314,4 +314,7 @@ def test_pages_suit_phones_dark_screens_and_screen_readers(chromium: Browser, st
         ]
         assert not serious, f"{name}, {scheme}: {serious}"
         assert not troubles
+        if viewport is DESKTOP and name in ("insights", "alarm", "dashboard"):
+            page.emulate_media(color_scheme="light")
+            picture(page, name)
         context.close()

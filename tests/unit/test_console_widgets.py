@@ -98,18 +98,6 @@ KEYS = (
     *("metrics", "view", "period", "stat", "annotations", "horizontal", "alarms", "value", "label", "id", "expression"),
     *("markdown", "query", "logGroupNames", "setPeriodToTimeRange"),
 )
-    "metrics",
-    "view",
-    "period",
-    "stat",
-    "annotations",
-    "horizontal",
-    "alarms",
-    "value",
-    "label",
-    "id",
-    "expression",
-)
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
