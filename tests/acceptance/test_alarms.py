@@ -56,6 +56,17 @@ def state(stack: Stack, alarm: str) -> str:
     return value
 
 
+def counted(stack: Stack, metric_name: str, **dimensions: str) -> float:
+    """Return the sum of a metric over the last hour."""
+    now = datetime.now(UTC)
+    points = stack.client("cloudwatch").get_metric_statistics(
+        Namespace="Entrepot", MetricName=metric_name, Statistics=["Sum"], Period=60,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+        StartTime=now - timedelta(hours=1), EndTime=now + timedelta(hours=1),
+    )["Datapoints"]  # fmt: skip
+    return sum(float(point["Sum"]) for point in points)
+
+
 def subjects(mails: list[EmailMessage], alarm: str) -> list[str]:
     return [str(mail["Subject"]).split(":")[0] for mail in mails if alarm in str(mail["Subject"])]
 
@@ -100,6 +111,7 @@ def test_failed_files_and_a_missing_one_raise_alarms_that_mail_and_end(tmp_path:
         assert "entrepot files --status failed" in failed.get_content()
         assert len(stack.json("files", "--status", "failed", "--limit", "200")) == FAILING
         assert len(stack.json("files", "--status", "transferred", "--limit", "200")) == FILES - FAILING
+        assert counted(stack, "Files", Status="failed") == FAILING, "a function that is retried counts once"
         (expected,) = stack.json("expectations")
         assert expected["last_outcome"]["outcome"] == "missing"
         assert "missing" in stack.entrepot("expectation", "nightly")
@@ -146,12 +158,4 @@ def test_what_was_missed_while_the_server_was_dead_is_told_at_its_start(tmp_path
         stack.start()
         shown = stack.json("expectation", "nightly")
         assert [outcome["outcome"] for outcome in shown["outcomes"]] == ["missing"]
-        metric = {"Namespace": "Entrepot", "MetricName": "ExpectationsMissed", "Period": 60, "Statistics": ["Sum"]}
-        now = datetime.now(UTC)
-        points = stack.client("cloudwatch").get_metric_statistics(
-            **metric,
-            Dimensions=[{"Name": "Expectation", "Value": "nightly"}],
-            StartTime=now - timedelta(hours=1),
-            EndTime=now + timedelta(hours=1),
-        )["Datapoints"]
-        assert sum(point["Sum"] for point in points) == 1
+        assert counted(stack, "ExpectationsMissed", Expectation="nightly") == 1

@@ -25,7 +25,6 @@ from entrepot.services.files.ports import (
     OnSettled,
     PutMetadataItem,
     Redeliver,
-    Settled,
 )
 from entrepot.services.files.record import (
     FAILED,
@@ -41,6 +40,7 @@ from entrepot.services.files.record import (
     file_id_of,
     sequence_of,
 )
+from entrepot.services.files.settlements import Settlements
 
 ERROR_LIMIT = 2000
 """Characters of an error message that a record keeps."""
@@ -75,7 +75,7 @@ class Files:
         self.find_session = session
         self.execution_history = execution_history
         self.log_lines = log_lines
-        self._on_settled = on_settled
+        self._settlements = Settlements(on_settled)
         self._on_recorded = on_recorded
         self._counted = (0, 0)
         self._put_metadata_item = put_metadata_item
@@ -139,7 +139,7 @@ class Files:
         )
         if self._on_recorded is not None:
             self._on_recorded(tx, created, file_id, customer_id)
-        self._tell(tx, UPLOADED, file_id, created.size_bytes, None, over_sftp=call.session_id is not None)
+        self._settlements.tell(tx, UPLOADED, file_id, created.size_bytes, None, over_sftp=call.session_id is not None)
 
     def object_copied(self, tx: Transaction, created: CreatedObject) -> None:
         """Record that a version of a source bucket was copied (a delivery, when it went into another bucket)."""
@@ -225,7 +225,7 @@ class Files:
             (status, transferred_at_ms, _bounded(now[2]), file_id),
         )
         if row is not None:
-            self._tell(tx, status, file_id.hex(), row[0], row[1])
+            self._settlements.tell(tx, status, file_id.hex(), row[0], row[1])
 
     # ── EventBridge reports ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -326,19 +326,7 @@ class Files:
             "error_message": error_message,
         }
         self._put_item(tx, file.pipeline, item)
-        self._tell(tx, status, file.file_id, file.size_bytes, file.uploaded_at_ms)
-
-    def _tell(
-        self, tx: Transaction, status: int, file_id: str, size_bytes: int, uploaded_at_ms: int | None, *,
-        over_sftp: bool = False,
-    ) -> None:  # fmt: skip
-        """Report what settled, once it is durable; being under way is no settlement."""
-        if self._on_settled is None or status == TRANSFERRING or (status == UPLOADED and uploaded_at_ms is not None):
-            return
-        on_settled = self._on_settled
-        duration_ms = None if uploaded_at_ms is None else clock.now_ms() - uploaded_at_ms
-        settled = Settled(STATUSES[status], size_bytes, duration_ms, over_sftp, file_id)
-        tx.after_commit(lambda: on_settled(settled))
+        self._settlements.tell(tx, status, file.file_id, file.size_bytes, file.uploaded_at_ms)
 
     def note(self, tx: Transaction, sequence: int, at_ms: int, kind: str, facts: Mapping[str, Any]) -> None:
         """Keep something that seldom happens, for the timeline."""
