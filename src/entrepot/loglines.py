@@ -16,7 +16,8 @@ class LogLine:
 WriteLog: TypeAlias = Callable[[str, str, LogLine], None]
 """`write_log(log_group_name, log_stream_name, line)`: queue one line; groups and streams are made as needed.
 
-Never blocks and never raises; the queue is bounded and the store counts what it could not take.
+Never raises. Lines that come too fast wait on disk; only when that is full does a caller wait, a second at most, and the
+store counts what it could not take.
 """
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EventStreamError
 
 from tests.acceptance.bulk_receiver import PASSWORD, USER, BulkReceiver
 from tests.running import Stack, wait_for
@@ -268,3 +268,16 @@ def test_a_delivery_that_is_not_configured_is_refused(stack: Stack, group: str, 
         boto(stack, "logs").put_subscription_filter(
             logGroupName=group, filterName="x", filterPattern="", destinationArn=STREAM.replace("search", "nowhere")
         )
+
+
+def test_the_server_stops_at_once_although_somebody_watches(stack: Stack, group: str) -> None:
+    arn = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{group}"
+    stream = boto(stack, "logs").start_live_tail(logGroupIdentifiers=[arn])["responseStream"]
+    events = iter(stream)
+    next(events)
+    assert stack.stop(deadline_s=10) == 0
+    with pytest.raises(EventStreamError, match="SessionTimeoutException"):
+        while True:
+            next(events)
+    stream.close()
+    stack.start()

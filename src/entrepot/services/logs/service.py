@@ -149,7 +149,7 @@ class Logs:
     # ── writing ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def write_log(self, group: str, stream: str, line: LogLine) -> None:
-        """Queue one line (`WriteLog`): from any thread, never blocks, never raises; group and stream are made."""
+        """Queue one line (`WriteLog`): from any thread, never raises; group and stream are made."""
         if self._store is not None:
             self._store.append(group, stream, line)
 
