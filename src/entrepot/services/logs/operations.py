@@ -11,11 +11,12 @@ from entrepot.operations import AsyncOperation, Call, Operation, Request, Respon
 from entrepot.services.logs import filter_operations, group_operations, tail_operations
 from entrepot.services.logs.edge import Edge, limit_of
 from entrepot.services.logs.errors import InvalidParameterError
+from entrepot.services.logs.events import LogEvent, Position
 from entrepot.services.logs.filter_pattern import compile_pattern
 from entrepot.services.logs.insights import operations as insights
 from entrepot.services.logs.names import opened, sealed
 from entrepot.services.logs.retention import DAY_MS
-from entrepot.services.logs.service import PAGE_LIMIT_EVENTS, LogEvent, LogGroup, Logs, LogStream, Position
+from entrepot.services.logs.service import PAGE_LIMIT_EVENTS, LogGroup, Logs, LogStream
 
 BATCH_LIMIT_EVENTS = 10_000
 """PutLogEvents takes at most this many events."""

@@ -5,8 +5,7 @@ Times are milliseconds since the epoch throughout. Positions in a stream are (ti
 
 import asyncio
 import contextlib
-import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +14,22 @@ from entrepot.arns import Account
 from entrepot.errors import StorageError
 from entrepot.loglines import LogLine
 from entrepot.services.logs.errors import ResourceAlreadyExistsError, SessionLimitError
+from entrepot.services.logs.events import (
+    PAGE_LIMIT_BYTES,
+    LogEvent,
+    Position,
+    event_of,
+    first_page,
+    kept_since,
+    merged,
+    size_of,
+)
 from entrepot.services.logs.filters import Filters
 from entrepot.services.logs.insights.definitions import QueryDefinition
 from entrepot.services.logs.insights.queries import Queries
 from entrepot.services.logs.live_tail import SESSIONS_LIMIT, LiveTail
 from entrepot.services.logs.ports import DeliveryStream, InvokeFunction, RecordMetric, no_metric
 from entrepot.services.logs.retention import (
-    DAY_MS,
     delete_some_events,
     delete_some_of_group,
     delete_stream_row,
@@ -38,9 +46,6 @@ __all__ = ["FoundLine", "LogGroup", "LogStatistics", "LogStream", "Logs"]
 
 PAGE_LIMIT_EVENTS = 10_000
 """A page of GetLogEvents or FilterLogEvents has at most this many events. AWS's limit."""
-
-PAGE_LIMIT_BYTES = 1_048_576
-"""… and at most this many bytes, each event counted with 26 bytes more. AWS's limit."""
 
 SCAN_LIMIT_EVENTS = 100_000
 """One FilterLogEvents call looks at no more events than this; then it answers with a token to go on."""
@@ -67,25 +72,6 @@ class LogStream:
     last_event_at_ms: int | None
     last_ingested_at_ms: int | None
     stored_bytes: int
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Position:
-    """A place in a stream, or (with `stream_id`) in a group: after every event up to and including this one."""
-
-    timestamp_ms: int
-    stream_id: int
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogEvent:
-    """One event as stored."""
-
-    position: Position
-    stream: str
-    ingested_at_ms: int
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,9 +272,9 @@ class Logs:
                 "SELECT timestamp_ms, seq, ingested_after_ms, message FROM log_event WHERE stream_id = ? "
                 "AND (timestamp_ms, seq) > (?, ?) AND timestamp_ms >= ? AND timestamp_ms < ? "
                 "ORDER BY timestamp_ms, seq LIMIT ?",
-                (stream_id, *after, _kept(session, group, since_ms), until_ms, limit),
+                (stream_id, *after, kept_since(session, group, since_ms), until_ms, limit),
             )
-            return list(_first_megabyte(_event(stream_id, stream, row) for row in rows))
+            return list(first_page(event_of(stream_id, stream, row) for row in rows))
 
         return await self._opened.read(read)
 
@@ -303,9 +289,9 @@ class Logs:
                 "SELECT timestamp_ms, seq, ingested_after_ms, message FROM log_event WHERE stream_id = ? "
                 "AND (timestamp_ms, seq) < (?, ?) AND timestamp_ms >= ? AND timestamp_ms < ? "
                 "ORDER BY timestamp_ms DESC, seq DESC LIMIT ?",
-                (stream_id, *before, _kept(session, group, since_ms), until_ms, limit),
+                (stream_id, *before, kept_since(session, group, since_ms), until_ms, limit),
             )
-            return list(_first_megabyte(_event(stream_id, stream, row) for row in rows))[::-1]
+            return list(first_page(event_of(stream_id, stream, row) for row in rows))[::-1]
 
         return await self._opened.read(read)
 
@@ -329,12 +315,12 @@ class Logs:
                 find_stream(session, group, name)
             found: list[LogEvent] = []
             size, position = 0, after
-            events = _merged(session, group_id, streams, prefix, _kept(session, group, since_ms), until_ms, after)
+            events = merged(session, group_id, streams, prefix, kept_since(session, group, since_ms), until_ms, after)
             for looked_at, event in enumerate(events):
                 if looked_at >= SCAN_LIMIT_EVENTS:
                     return found, position
                 if matches(event.message):
-                    size += _size(event)
+                    size += size_of(event)
                     if len(found) >= limit or (found and size > PAGE_LIMIT_BYTES):
                         return found, position
                     found.append(event)
@@ -392,7 +378,7 @@ class Logs:
                 "WHERE e.stream_id = ? AND e.timestamp_ms = ? AND e.seq = ?",
                 (stream_id, timestamp_ms, seq),
             )
-            return None if row is None else (row[0], _event(stream_id, row[1], row[2:]))
+            return None if row is None else (row[0], event_of(stream_id, row[1], row[2:]))
 
         return await self._opened.read(read)
 
@@ -516,70 +502,3 @@ class Logs:
         if self._store is None:
             raise StorageError("The log store is not open.")
         return self._store
-
-
-# ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _kept(session: Session, group: str, since_ms: int) -> int:
-    """Return from when on events of a group may be shown: those past their retention are not, deleted or not."""
-    row = session.one("SELECT retention_days FROM log_group WHERE name = ?", (group,))
-    days = row[0] if row else None
-    return since_ms if not days else max(since_ms, clock.now_ms() - days * DAY_MS)
-
-
-def _event(stream_id: int, stream: str, row: tuple[int, int, int, str]) -> LogEvent:
-    timestamp_ms, seq, ingested_after_ms, message = row
-    return LogEvent(Position(timestamp_ms, stream_id, seq), stream, timestamp_ms + ingested_after_ms, message)
-
-
-def _size(event: LogEvent) -> int:
-    return len(event.message.encode()) + 26
-
-
-def _first_megabyte(events: Iterator[LogEvent]) -> Iterator[LogEvent]:
-    """Yield events up to the size of a page, but at least one."""
-    size = 0
-    for count, event in enumerate(events):
-        size += _size(event)
-        if count and size > PAGE_LIMIT_BYTES:
-            return
-        yield event
-
-
-def _merged(
-    session: Session,
-    group_id: int,
-    streams: Sequence[str] | None,
-    prefix: str,
-    since_ms: int,
-    until_ms: int,
-    after: Position | None,
-) -> Iterator[LogEvent]:
-    """Yield the events of a group's streams in order of time, reading each stream in chunks."""
-    start = max(since_ms, after.timestamp_ms) if after else since_ms
-    rows = session.all(
-        "SELECT stream_id, name FROM log_stream WHERE group_id = ? AND last_event_at_ms >= ? "
-        "AND first_event_at_ms < ? AND substr(name, 1, ?) = ?",
-        (group_id, start, until_ms, len(prefix), prefix),
-    )
-    wanted = None if streams is None else set(streams)
-
-    def of_stream(stream_id: int, name: str) -> Iterator[LogEvent]:
-        position, chunk = (start, -1), 64
-        while True:
-            rows = session.all(
-                "SELECT timestamp_ms, seq, ingested_after_ms, message FROM log_event WHERE stream_id = ? "
-                "AND (timestamp_ms, seq) > (?, ?) AND timestamp_ms < ? ORDER BY timestamp_ms, seq LIMIT ?",
-                (stream_id, *position, until_ms, chunk),
-            )
-            for row in rows:
-                event = _event(stream_id, name, row)
-                if after is None or event.position > after:
-                    yield event
-            if len(rows) < chunk:
-                return
-            position, chunk = (rows[-1][0], rows[-1][1]), min(chunk * 4, 1_000)
-
-    chosen = [row for row in rows if wanted is None or row[1] in wanted]
-    return heapq.merge(*(of_stream(*row) for row in chosen), key=lambda event: event.position)
