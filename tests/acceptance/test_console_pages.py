@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from botocore.exceptions import ClientError
 from playwright.sync_api import Browser, Page, expect
 
 from tests.acceptance.console_site import CAUSE, Site, browser, picture, watched
@@ -232,6 +233,28 @@ def test_keys_are_added_and_removed_and_a_denial_is_explained(page: Page, site: 
 def _server(site: Site) -> str:
     server_id: str = site.stack.client("transfer").list_servers()["Servers"][0]["ServerId"]
     return server_id
+
+
+def test_the_operations_behind_the_pages_are_the_api_s_and_refuse_in_words(site: Site) -> None:
+    client = site.stack.client("entrepot")
+    explained = client.explain_access(user_name="demo", action="s3:ListBucket", path="/my-source-sftp-bucket/demo")
+    assert explained["allowed"]
+    assert explained["context"]["s3:prefix"] == "demo/"
+    assert explained["statement"].endswith("#ListHomeFolder")
+    role = "arn:aws:iam::000000000000:role/transfer-rule"
+    refused = client.explain_access(role_arn=role, action="states:StartExecution", resource="arn:aws:states:::x")
+    assert not refused["allowed"]
+    for wrong, said in (
+        ({"user_name": "nobody", "path": "/x"}, "no SFTP user nobody"),
+        ({"user_name": "demo"}, "either resource"),
+        ({"path": "/x"}, "either user_name or role_arn"),
+        ({"role_arn": role, "path": "/x"}, "what an SFTP user sees"),
+        ({"user_name": "demo", "path": "/"}, "home directory's layout"),
+    ):
+        with pytest.raises(ClientError, match=said):
+            client.explain_access(action="s3:GetObject", **wrong)
+    with pytest.raises(client.exceptions.ResourceNotFoundException, match="No session 00 is connected"):
+        client.disconnect_session(session_id="00")
 
 
 def test_a_function_is_tried_out_and_its_invocations_are_listed(page: Page, site: Site) -> None:
