@@ -159,6 +159,14 @@ def test_pages_of_other_sites_cannot_ask_for_parts(ada: Visit) -> None:
     assert ada.get("/files", headers=link).status_code == 200
 
 
+def test_links_from_elsewhere_put_no_words_into_the_consoles_mouth(ada: Visit, stranger: Visit) -> None:
+    address = "/files?status=failed&notice=Call+555"
+    for site, shown in (("cross-site", False), ("same-site", False), ("none", False), ("same-origin", True)):
+        answer = ada.get(address, headers={"sec-fetch-site": site, "sec-fetch-mode": "navigate"})
+        assert ("Call 555" in answer.text) is shown
+    assert stranger.get(address).headers["location"] == "/login?to=%2Ffiles%3Fstatus%3Dfailed"
+
+
 def test_every_answer_has_the_headers(ada: Visit, stranger: Visit) -> None:
     answers = [ada.get(path) for _, path in GETS if path != STREAM]
     answers += [stranger.get(path) for _, path in GETS]

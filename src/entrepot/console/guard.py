@@ -100,7 +100,8 @@ class Guard:
         if visitor is None and path != "/login" and not path.startswith(PUBLIC):
             if request.method not in _SAFE:
                 return PlainTextResponse("Log in first.\n", 401)
-            target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            query = urlencode([pair for pair in request.query_params.multi_items() if pair[0] != "notice"])
+            target = request.url.path + (f"?{query}" if query else "")
             return RedirectResponse("/login?" + urlencode({"to": target}), 303)
         if request.method in _SAFE:
             return None

@@ -90,7 +90,7 @@ def page(request: Request, template: str, /, status_code: int = 200, **context: 
             request=request,
             visitor=visitor,
             csrf_token=visitor.csrf_token if visitor is not None else "",
-            notice=request.query_params.get("notice", ""),
+            notice=_notice(request),
             vendor=request.app.state.vendor,
             stack_name=request.app.state.stack_name,
             now_ms=clock.now_ms(),
@@ -98,6 +98,12 @@ def page(request: Request, template: str, /, status_code: int = 200, **context: 
         )
     )
     return HTMLResponse(html, status_code)
+
+
+def _notice(request: Request) -> str:
+    """Return what the page before says was done; a link from elsewhere says nothing here."""
+    own = request.headers.get("sec-fetch-site", "same-origin") == "same-origin"
+    return request.query_params.get("notice", "") if own else ""
 
 
 def size(count: float | None) -> str:
