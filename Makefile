@@ -26,8 +26,8 @@ run: $(STAMP)    ## run ./my-stack (made when missing)
 	@test -e my-stack || $(BIN)/entrepot init my-stack
 	$(BIN)/entrepot up my-stack
 
-test: $(STAMP)   ## every test, the short crash run included
-	$(BIN)/pytest
+test: $(STAMP)   ## every test, the short crash run included; two at a time
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

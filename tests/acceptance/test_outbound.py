@@ -164,5 +164,5 @@ async def test_certificates_are_verified(tmp_path: Path) -> None:
 async def test_requests_beyond_the_connections_wait() -> None:
     async with server(ok) as (port, came_in), client() as outbound:
         url = f"http://127.0.0.1:{port}/"
-        answers = await asyncio.gather(*(outbound.send(Request("GET", url)) for _ in range(200)))
+        answers = await asyncio.gather(*(outbound.send(Request("GET", url, timeout_s=60)) for _ in range(200)))
     assert len(came_in) == 200 and {answer.status for answer in answers} == {200}

@@ -15,7 +15,7 @@ from entrepot.services import events, iam, sns, sqs
 
 ROOT = Call(Principal("arn:aws:iam::000000000000:root", "root", "root"), "request")
 ENDPOINT = "http://127.0.0.1:4566"
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Site:

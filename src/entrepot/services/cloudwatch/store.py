@@ -16,7 +16,7 @@ from typing import TypeVar
 import apsw
 
 from entrepot import clock
-from entrepot.errors import EntrepotError
+from entrepot.errors import EntrepotError, StorageError
 from entrepot.services.cloudwatch.metrics import RESOLUTIONS_S, Metric
 from entrepot.services.cloudwatch.statistics import Statistic
 
@@ -30,6 +30,9 @@ WAITING_LIMIT = 200_000
 
 SERIES_LIMIT = 100_000
 """Metrics with their dimensions, at most. A value for one more is given up and counted."""
+
+TELL_INTERVAL_S = 60.0
+"""A disk that takes nothing is told at most this often."""
 
 SWEEP_INTERVAL_S = 3_600.0
 """How often values past their retention are deleted."""
@@ -62,6 +65,7 @@ class MetricStore:
         self._connection = self._opened()
         self._threads = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         self._swept_s = 0.0
+        self._told_s = -TELL_INTERVAL_S
 
     def _opened(self) -> apsw.Connection:
         connection = apsw.Connection(str(self._path), statementcachesize=32)
@@ -111,11 +115,17 @@ class MetricStore:
     # ── reading ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def read(self, work: Callable[[apsw.Connection], T]) -> T:
-        """Run a read on the store's thread, after everything recorded before is in the tables."""
+        """Run a read on the store's thread, after everything recorded before is in the tables; StorageError."""
 
         def flushed() -> T:
-            self._flush()
-            return work(self._connection)
+            try:
+                self._flush()
+            except apsw.Error as error:
+                self._tell(error)  # what is stored can be read all the same
+            try:
+                return work(self._connection)
+            except apsw.Error as error:
+                raise StorageError(f"The metrics in {self._path} cannot be read: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._threads, flushed)
 
@@ -182,17 +192,20 @@ class MetricStore:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             try:
                 await self.read(self._sweep)
-            except apsw.Error as error:
-                _log.error("Metrics cannot be written to %s: %s. They wait in memory.", self._path, error)
+            except StorageError as error:
+                _log.error("%s It is tried again.", error)
 
     async def close(self) -> None:
         """Write what waits and close."""
-        try:
-            await self.read(lambda connection: None)
-        except apsw.Error as error:
-            _log.error("The last metrics could not be written to %s: %s", self._path, error)
+        await self.read(lambda connection: None)
         self._threads.shutdown()
         self._connection.close()
+
+    def _tell(self, error: apsw.Error) -> None:
+        now_s = clock.monotonic_s()
+        if now_s - self._told_s > TELL_INTERVAL_S:
+            self._told_s = now_s
+            _log.error("Metrics cannot be written to %s: %s. They wait in memory; free disk space.", self._path, error)
 
     def _flush(self) -> None:
         with self._lock:
