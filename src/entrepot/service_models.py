@@ -19,7 +19,7 @@ MODELS_LIMIT = 64
 """Models that are kept."""
 
 
-class _Terse(JSONFileLoader):
+class _Terse(JSONFileLoader):  # type: ignore[misc]
     """botocore's reader of files, without what only people read."""
 
     def load_file(self, file_path: str) -> Any:
@@ -34,7 +34,7 @@ class _Terse(JSONFileLoader):
         return None
 
 
-class _TerseLoader(Loader):
+class _TerseLoader(Loader):  # type: ignore[misc]
     FILE_LOADER_CLASS = _Terse
 
 

@@ -195,7 +195,8 @@ class Polls:
     def _wake_one(self, activity_id: int) -> None:
         polls = self._polls.get(activity_id, deque())
         while polls:
-            poll = polls.popleft()
+            # The newest: a worker that lost patience and asked again has left its older polls behind, which nobody reads.
+            poll = polls.pop()
             if not poll.done():
                 poll.set_result(None)
                 return
