@@ -201,3 +201,13 @@ async def test_express_machines_have_no_activities(here: Site) -> None:
         await here.create(
             "x", {"StartAt": "A", "States": {"A": {"Type": "Task", "Resource": arn, "End": True}}}, "EXPRESS"
         )
+
+
+async def test_the_newest_poll_is_woken() -> None:
+    """A worker that asks again after its client's time-out leaves a poll behind that nobody reads any more."""
+    polls = activities.Polls()
+    activity = activities.Activity(1, "work", "arn:aws:states:us-east-1:000000000000:activity:work", 0, {})
+    left_behind, asked_again = polls.begin(activity), polls.begin(activity)
+    polls._wake_one(activity.id)
+    assert asked_again.done()
+    assert not left_behind.done()
