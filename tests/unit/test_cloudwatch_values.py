@@ -123,6 +123,20 @@ async def test_old_values_are_read_from_hours(store: MetricStore) -> None:
     assert [statistic.sum for statistic in hours.values()] == [12.0]
 
 
+async def test_the_number_of_metrics_is_bounded_after_a_restart_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("entrepot.services.cloudwatch.store.SERIES_LIMIT", 2)
+    now_s = clock.now_ms() // 1000
+    for metrics in ([FILES, OTHER], [ERRORS, FILES]):
+        made = MetricStore(tmp_path / "metrics.db")
+        for one in metrics:
+            made.record(one, 1.0, now_s)
+        assert [metric for metric, _, _ in await made.series()] == [FILES, OTHER]
+        assert made.dropped == (1 if ERRORS in metrics else 0)
+        await made.close()
+
+
 # ── queries ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

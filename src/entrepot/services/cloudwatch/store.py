@@ -237,7 +237,8 @@ class MetricStore:
         connection = self._connection
         series_id = self._id(metric)
         if series_id is None:
-            if len(self._ids) >= SERIES_LIMIT:
+            # Counted in the table: what is remembered here is a part of it, and none after a start or a sweep.
+            if int(connection.execute("SELECT count(*) FROM series").get) >= SERIES_LIMIT:
                 self.dropped += 1
                 return
             connection.execute(
